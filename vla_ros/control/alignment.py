@@ -1,0 +1,43 @@
+"""Line up by header stamp: the newest instant that every view has seen, and the poses at that instant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vla_ros.control.streams import Samples
+from vla_ros.geometry import interpolate
+from vla_ros.types import NS_PER_S, Pose, Sample
+
+
+def common_instant(histories: Sequence[Samples], max_skew_s: float) -> int | None:
+    """The newest stamp for which every history has a sample within the skew. ROS time [ns]; None if there is none."""
+    stamps = sorted({_stamp(sample) for history in histories for sample in history}, reverse=True)
+    bound = max_skew_s * NS_PER_S
+    for stamp in stamps:
+        if all(any(abs(_stamp(sample) - stamp) <= bound for sample in history) for history in histories):
+            return stamp
+    return None
+
+
+def nearest(history: Samples, instant_ns: int) -> Sample[Any]:
+    """The sample whose stamp is nearest to an instant. The history must not be empty."""
+    return min(history, key=lambda sample: abs(_stamp(sample) - instant_ns))
+
+
+def pose_at(history: Samples, instant_ns: int) -> Pose:
+    """Interpolate poses at an instant; outside the history, its nearest end. The history must not be empty."""
+    before = [sample for sample in history if _stamp(sample) <= instant_ns]
+    after = [sample for sample in history if _stamp(sample) > instant_ns]
+    if not before or not after:
+        end: Pose = (before[-1] if before else after[0]).value
+        return end
+    start, stop = before[-1], after[0]
+    fraction = (instant_ns - _stamp(start)) / (_stamp(stop) - _stamp(start))
+    return interpolate(start.value, stop.value, fraction)
+
+
+def _stamp(sample: Sample[Any]) -> int:
+    if sample.stamp_ns is None:
+        raise ValueError(f"{sample.channel} carries no stamp and cannot be lined up")
+    return sample.stamp_ns

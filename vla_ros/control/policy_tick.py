@@ -1,0 +1,120 @@
+"""The policy's tick: look, ask the worker, follow its chunk.
+
+`policy_tick` is pure: the same state, inputs and instants give the same result, live, in simulation and on a bag.
+Only a chunk from a policy that still sees, for the instruction still given, leads to a command.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from vla_ros.contract import Contract
+from vla_ros.control import channels
+from vla_ros.control.chunks import target_at
+from vla_ros.control.clock import advance
+from vla_ros.control.frozen import follow_still_views
+from vla_ros.control.policy_report import policy_status, policy_trace
+from vla_ros.control.policy_rules import FINE, Trouble, ask, current_instruction, lasting, take_reply, why_blind
+from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyReason, PolicyResult, PolicyState
+from vla_ros.control.streams import absorb, counted
+from vla_ros.types import NS_PER_S, Chunk, Now, Provenance, Sample, is_hold
+
+# How far back poses are kept: a slow camera's frame is looked up where the robot was when it was taken.
+_HISTORY_S = 1.0
+_MAX_FRAMES = 64
+
+
+def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, config: PolicyConfig) -> PolicyResult:
+    """One tick. inputs: everything received since the last one, worker's replies included; now: on both clocks."""
+    tick = advance(state.clock, now, 1.0 / config.contract.rates.policy_hz)
+    state = replace(state, clock=tick.clock)
+    if tick.jumped_back:
+        counts = counted(state.counts, "clock jumped back")
+        state = replace(_forget_world(replace(state, streams=state.streams.cleared())), counts=counts)
+    before = state.streams
+    for sample in inputs:
+        state = _receive(state, sample, now, config.contract)
+    still = follow_still_views(state.still_views, before, state.streams, config.needs.views)
+    state = replace(state, still_views=still)
+
+    blind = why_blind(state, now, config)
+    state, request = ask(state, now, config) if blind == FINE else (state, None)
+    trouble = _why_silent(state, blind, now, config)
+    output = _output(state, now) if trouble == FINE else None
+    if output is None and trouble == FINE:
+        trouble = (PolicyReason.CHUNK_ENDED, "")
+    if output is not None:
+        state = replace(state, gripper=output.target.gripper)
+    status = policy_status(state, trouble, now, config)
+    trace = policy_trace(state, inputs, request, output, status, now, tick.dt_s)
+    return PolicyResult(state, output, request, status, trace)
+
+
+def _receive(state: PolicyState, sample: Sample[Any], now: Now, contract: Contract) -> PolicyState:
+    if sample.channel == channels.WORKER:
+        return take_reply(state, sample.value, now)
+    if sample.channel == channels.SIM_RESET:
+        return _forget_world(replace(state, streams=state.streams.cleared()))
+    was = current_instruction(state)
+    state = replace(state, streams=absorb(state.streams, sample, now, _depth_of(sample.channel, contract)))
+    if sample.channel == channels.COMMAND and (was is None or was.strip() != str(sample.value).strip()):
+        # The plan for another sentence is void at once, and this sentence may be asked about this instant too.
+        return replace(state, plan=None, last_asked_ns=-1, trouble=lasting(state.trouble))
+    return state
+
+
+def _depth_of(channel: str, contract: Contract) -> int:
+    """How many samples are kept: of a view, enough to meet the slowest view's newest frame; else a second's worth."""
+    prefix = channels.camera("")
+    if channel.startswith(prefix):
+        oldest_s = max(camera.max_age_s for camera in contract.cameras.values())
+        return min(math.ceil(contract.cameras[channel.removeprefix(prefix)].rate_hz * oldest_s) + 1, _MAX_FRAMES)
+    feedback = contract.feedback
+    fastest_hz = max(feedback.ee_pose.rate_hz, feedback.joint_states.rate_hz, contract.rates.guard_hz)
+    return math.ceil(_HISTORY_S * fastest_hz) + 1
+
+
+def _forget_world(state: PolicyState) -> PolicyState:
+    """Nothing seen or planned so far holds any more. A dead worker stays dead; a request in flight is for nothing."""
+    pending = replace(state.pending, instruction_hash="") if state.pending else None
+    state = replace(state, plan=None, pending=pending, still_views={}, last_asked_ns=-1, gripper=None)
+    return replace(state, trouble=lasting(state.trouble))
+
+
+def _why_silent(state: PolicyState, blind: Trouble, now: Now, config: PolicyConfig) -> Trouble:
+    """Why the policy must not command; FINE if it may. The first cause found is the one that is told."""
+    instruction = current_instruction(state)
+    if state.trouble[0] is PolicyReason.WORKER_DIED:
+        return state.trouble
+    if instruction is None:
+        return PolicyReason.NO_INSTRUCTION, ""
+    if is_hold(instruction):
+        return PolicyReason.TOLD_TO_STOP, ""
+    if blind != FINE:
+        return blind
+    if state.pending is not None:
+        waited_s = (now.steady_ns - state.pending.sent_ns) / NS_PER_S
+        if waited_s > config.contract.timeouts.inference_s:
+            return PolicyReason.WORKER_SILENT, f"for {waited_s:.1f} s"
+    if state.plan is None:
+        return state.trouble if state.trouble != FINE else (PolicyReason.CHUNK_AWAITED, "")
+    return state.trouble if _outlived(state.plan.chunk, now, config) else FINE
+
+
+def _outlived(chunk: Chunk, now: Now, config: PolicyConfig) -> bool:
+    """After a failure the plan from before is followed to its end, but never longer than a silent worker's."""
+    age_s = (now.ros_ns - chunk.t_obs_ns) / NS_PER_S
+    return now.ros_ns > chunk.end_ns or age_s > config.contract.timeouts.inference_s
+
+
+def _output(state: PolicyState, now: Now) -> PolicyOutput | None:
+    if state.plan is None:
+        return None
+    target = target_at(state.plan.chunk, now.ros_ns)
+    if target is None:
+        return None
+    provenance = Provenance(state.plan.instruction_hash, state.plan.chunk.t_obs_ns)
+    return PolicyOutput(now.ros_ns, target, provenance)
