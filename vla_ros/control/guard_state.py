@@ -1,0 +1,90 @@
+"""What the guard remembers from tick to tick, and what a tick gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from vla_ros.contract import Contract
+from vla_ros.control.arbiter import Decision, Source
+from vla_ros.control.clock import Clock
+from vla_ros.control.intents import Reason, Stop
+from vla_ros.control.joining import PolicyTarget
+from vla_ros.control.safety import Motion
+from vla_ros.control.streams import Streams
+from vla_ros.types import Pose
+
+
+class Mode(str, Enum):
+    """DISARMED and LATCHED never move; only `arm` leads to ARMED, only `reset` out of LATCHED, to DISARMED."""
+
+    DISARMED = "disarmed"
+    ARMED = "armed"
+    LATCHED = "latched"
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """shadow: decide and tell, but publish nothing to the robot."""
+
+    contract: Contract
+    shadow: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class StillRobot:
+    """The measured pose has been exactly this since a stamp, while the command moved so far without a rest."""
+
+    pose: Pose
+    since_ns: int
+    moved_m: float = 0.0
+    moved_rad: float = 0.0
+
+
+_AT_START = Decision(Source.NOBODY, Stop(Reason.DISARMED))
+
+
+@dataclass(frozen=True, eq=False)
+class GuardState:
+    """motion: what is commanded, None until the robot has been seen; latched_by: why, in words.
+
+    is_sending: whether the last tick sent the robot a command.
+    policy: the newest complete set of the policy, kept while it ages and newer sets stay incomplete.
+    reobserve_after_ns: a policy's target made from an observation at or before this ROS time is void.
+    """
+
+    streams: Streams = field(default_factory=Streams)
+    clock: Clock | None = None
+    mode: Mode = Mode.DISARMED
+    latched_by: str = ""
+    motion: Motion | None = None
+    still: StillRobot | None = None
+    is_sending: bool = False
+    policy: PolicyTarget | None = None
+    decision: Decision = _AT_START
+    reobserve_after_ns: int = -1
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GuardStatus:
+    """The tick in words. values: ages, counts and modes for diagnostics."""
+
+    mode: Mode
+    source: Source
+    is_fault: bool
+    text: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class GuardResult:
+    """command: what the robot is to obey, None where it is sent nothing. commanded_pose: None until it is seen."""
+
+    state: GuardState
+    command: Motion | None
+    commanded_pose: Pose | None
+    status: GuardStatus
+    trace: Mapping[str, Any]

@@ -1,0 +1,34 @@
+"""Put together what the policy sent as four messages with one stamp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vla_ros.control import channels
+from vla_ros.control.streams import Streams
+from vla_ros.types import Provenance, Target
+
+PARTS = (channels.POLICY_POSE, channels.POLICY_TWIST, channels.POLICY_GRIPPER, channels.POLICY_PROVENANCE)
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyTarget:
+    """One tick of the policy: what it wants, and what it was made for. received_ns: steady, of its oldest part."""
+
+    stamp_ns: int
+    received_ns: int
+    target: Target
+    provenance: Provenance
+
+
+def newest_complete(streams: Streams) -> PolicyTarget | None:
+    """The newest set of four with one stamp. A newer but incomplete set is ignored while this one ages."""
+    by_stamp = [{sample.stamp_ns: sample for sample in streams.history(part)} for part in PARTS]
+    shared = set.intersection(*(set(samples) for samples in by_stamp))
+    stamps = [stamp for stamp in shared if stamp is not None]
+    if not stamps:
+        return None
+    stamp_ns = max(stamps)
+    pose, twist, gripper, provenance = (samples[stamp_ns] for samples in by_stamp)
+    received_ns = min(part.received_ns for part in (pose, twist, gripper, provenance))
+    return PolicyTarget(stamp_ns, received_ns, Target(pose.value, twist.value, gripper.value), provenance.value)
