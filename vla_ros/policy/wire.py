@@ -1,0 +1,132 @@
+"""What the policy node and its worker say to each other: msgpack maps of numpy arrays, never pickle.
+
+Arrays are encoded as openpi's client encodes them. A frame is two big-endian 32-bit words, the payload's length and
+the request's id (0 for what answers no request), and the payload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.errors import WorkerError
+
+Message = Mapping[str, Any]
+
+MAX_FRAME_BYTES = 256 * 2**20
+MAX_REQUEST_ID = 2**32 - 1
+HEADER = struct.Struct(">II")
+
+# Booleans, integers and floats of a stated width. Everything else (objects, records, strings) is refused.
+_DTYPE = re.compile(r"[<>|][biuf][1248]")
+_ARRAY_KEYS = {b"__ndarray__", b"data", b"dtype", b"shape"}
+_SCALAR_KEYS = {b"__npgeneric__", b"data", b"dtype"}
+
+
+def encode(message: Message) -> bytes:
+    """A map as msgpack. Raises WorkerError for what cannot be said."""
+    try:
+        return bytes(msgpack.packb(message, default=_pack))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WorkerError(f"the message cannot be encoded: {error}") from None
+
+
+def decode(payload: bytes) -> dict[str, Any]:
+    """The map in a payload; its arrays are read-only. Raises WorkerError for anything else."""
+    try:
+        message = msgpack.unpackb(payload, object_hook=_unpack, ext_hook=_refuse_extension)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise WorkerError(f"the message is not msgpack: {error}") from None
+    if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
+        raise WorkerError("the message is not a map with text keys")
+    return message
+
+
+def sha256(payload: bytes) -> str:
+    """64 hex digits that name a payload."""
+    return hashlib.sha256(payload).hexdigest()
+
+
+def frame(request_id: int, payload: bytes) -> bytes:
+    """Header and payload. Raises WorkerError if the payload is too large or the id is not one."""
+    if len(payload) > MAX_FRAME_BYTES:
+        raise WorkerError(f"the message has {len(payload)} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    if not 0 <= request_id <= MAX_REQUEST_ID:
+        raise WorkerError(f"the request id {request_id} is not in 0 to {MAX_REQUEST_ID}")
+    return HEADER.pack(len(payload), request_id) + payload
+
+
+class FrameReader:
+    """Cuts a byte stream into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Add bytes; the frames (request id, payload) that they complete. Raises WorkerError for an absurd length."""
+        self._buffer += data
+        frames = []
+        while len(self._buffer) >= HEADER.size:
+            length, request_id = HEADER.unpack_from(self._buffer)
+            if length > MAX_FRAME_BYTES:
+                raise WorkerError(f"a frame claims {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+            end = HEADER.size + length
+            if len(self._buffer) < end:
+                break
+            frames.append((request_id, bytes(self._buffer[HEADER.size : end])))
+            del self._buffer[:end]
+        return frames
+
+
+def _pack(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic) and not _DTYPE.fullmatch(value.dtype.str):
+        raise TypeError(f"arrays of dtype {value.dtype} are not allowed")
+    if isinstance(value, np.ndarray):
+        return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": value.dtype.str, b"shape": value.shape}
+    if isinstance(value, np.generic):
+        return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
+    raise TypeError(f"{type(value).__name__} is not allowed")
+
+
+def _unpack(value: dict[Any, Any]) -> Any:
+    if b"__ndarray__" in value:
+        return _unpack_array(value)
+    if b"__npgeneric__" in value:
+        return _unpack_scalar(value)
+    return value
+
+
+def _unpack_array(value: dict[Any, Any]) -> NDArray[Any]:
+    if value.keys() != _ARRAY_KEYS or not isinstance(value[b"data"], bytes):
+        raise WorkerError("an array in the message is malformed")
+    dtype, shape, data = _dtype(value[b"dtype"]), value[b"shape"], value[b"data"]
+    if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
+        raise WorkerError(f"an array in the message has the shape {shape!r}")
+    if len(data) != math.prod(shape) * dtype.itemsize:
+        raise WorkerError(f"an array in the message has {len(data)} bytes, which is not {shape} of {dtype}")
+    array: NDArray[Any] = np.ndarray(tuple(shape), dtype, buffer=data)
+    return array
+
+
+def _unpack_scalar(value: dict[Any, Any]) -> Any:
+    if value.keys() != _SCALAR_KEYS or not isinstance(value[b"data"], bool | int | float):
+        raise WorkerError("a number in the message is malformed")
+    return _dtype(value[b"dtype"]).type(value[b"data"])
+
+
+def _dtype(text: Any) -> np.dtype[Any]:
+    if not isinstance(text, str) or not _DTYPE.fullmatch(text):
+        raise WorkerError(f"an array in the message has the dtype {text!r}; only numbers are allowed")
+    return np.dtype(text)
+
+
+def _refuse_extension(code: int, _data: bytes) -> Any:
+    raise WorkerError(f"the message holds the msgpack extension {code}; none is allowed")
