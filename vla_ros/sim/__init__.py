@@ -1,0 +1,1 @@
+"""Simulated robots as plain environments: no ROS, no threads, no clock of their own."""

@@ -1,0 +1,221 @@
+"""One task from start to success in one process: the simulated robot, a policy, and between them the decision path.
+
+`run_direct` lets the policy drive the bare robot, without limits: what the policy can do at best. `run_episode` puts
+the same policy behind `policy_tick` and `guard_step`, as the nodes do, in simulated time. The difference is what the
+loop costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from vla_ros.contract import Contract
+from vla_ros.control import channels
+from vla_ros.control.arbiter import Source
+from vla_ros.control.guard import guard_step
+from vla_ros.control.guard_state import GuardConfig, GuardResult, GuardState, Mode
+from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyState
+from vla_ros.control.policy_tick import policy_tick
+from vla_ros.control.safety import Motion
+from vla_ros.policy.metaworld_action import CONTROL_DT_S
+from vla_ros.policy.protocol import Policy
+from vla_ros.sim.robot import SimRobot, SimState
+from vla_ros.types import GRIPPER, POSITION, ChunkReply, Frame, ImageArray, Now, Observation, Pose, Request, Sample
+
+Samples = tuple[Sample[Any], ...]
+_POLICY_PARTS = (channels.POLICY_POSE, channels.POLICY_TWIST, channels.POLICY_GRIPPER, channels.POLICY_PROVENANCE)
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """steps: of 12.5 ms, to success or to the end; stops: how often a motion was interrupted; latches: 0 or 1.
+
+    clips: how often each limit acted; clipped_steps: steps on which any did.
+    max_following_error_m: largest distance between the commanded and the measured hand.
+    """
+
+    success: bool
+    steps: int
+    stops: int = 0
+    latches: int = 0
+    clips: Mapping[str, int] = field(default_factory=dict)
+    clipped_steps: int = 0
+    max_following_error_m: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Setup:
+    policy: Policy
+    contract: Contract
+    inference_ticks: int
+    transport_ticks: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Loop:
+    """What passes from one tick to the next. mail: what is under way, with the tick at which it arrives."""
+
+    policy: PolicyState
+    guard: GuardState
+    result: EpisodeResult
+    mail: tuple[tuple[int, Sample[Any]], ...] = ()
+
+
+def run_direct(robot: SimRobot, policy: Policy, instruction: str, max_steps: int) -> EpisodeResult:
+    """Drive the bare robot by the second row of a new plan at every step: no delay, no limits, no guard."""
+    gripper = 0.5
+    for step in range(1, max_steps + 1):
+        state = robot.state()
+        images = robot.render() if policy.needs.views else {}
+        observation = Observation(
+            t_obs_ns=state.time_ns,
+            instruction=instruction,
+            images={view: images[view] for view in policy.needs.views},
+            ee_pose=state.pose,
+            commanded_pose=state.commanded,
+            joint_positions=state.joints.positions,
+            gripper=gripper,
+            privileged=state.privileged,
+        )
+        row = policy.predict(observation).rows[1]
+        gripper = float(row[GRIPPER])
+        robot.step(row[POSITION], gripper)
+        if robot.success:
+            return EpisodeResult(True, step)
+    return EpisodeResult(False, max_steps)
+
+
+def run_episode(
+    robot: SimRobot,
+    policy: Policy,
+    contract: Contract,
+    instruction: str,
+    max_steps: int,
+    inference_ticks: int = 1,
+    transport_ticks: int = 1,
+) -> EpisodeResult:
+    """Arm, give the instruction, and let the decision path drive the robot.
+
+    inference_ticks: from a request to its reply, at least 1; transport_ticks: from the policy's tick to the guard's.
+    Time is the robot's own; both nodes tick once per step, so the contract's rates must be 80 Hz.
+    """
+    setup = _Setup(policy, contract, inference_ticks, transport_ticks)
+    loop = _Loop(PolicyState(), GuardState(), EpisodeResult(False, 0))
+    for step in range(max_steps):
+        state = robot.state()
+        told = _at_start(instruction, state.time_ns) if step == 0 else ()
+        frames = _frames(robot, policy, contract, state, step)
+        loop, motion = _tick(loop, (*_feedback(state), *frames, *told), step, setup)
+        _obey(robot, motion, state)
+        if robot.success:
+            return replace(loop.result, success=True, steps=step + 1)
+    return replace(loop.result, steps=max_steps)
+
+
+def _tick(loop: _Loop, seen: Samples, step: int, setup: _Setup) -> tuple[_Loop, Motion | None]:
+    """The policy node's tick, then the guard's, at one instant."""
+    now = Now(seen[0].received_ns, seen[0].received_ns)
+    arrived, mail = _delivered(loop.mail, (channels.WORKER, channels.COMMANDED_POSE), step, now)
+    decided = policy_tick(loop.policy, (*seen, *arrived), now, PolicyConfig(setup.contract, setup.policy.needs))
+    if decided.request is not None:
+        reply = Sample(channels.WORKER, _answer(setup.policy, decided.request), None, now.steady_ns)
+        mail = (*mail, (step + setup.inference_ticks, reply))
+    mail = (*mail, *((step + setup.transport_ticks, sample) for sample in _as_samples(decided.output)))
+
+    arrived, mail = _delivered(mail, _POLICY_PARTS, step, now)
+    guarded = guard_step(loop.guard, (*seen, *arrived), now, GuardConfig(setup.contract))
+    if guarded.commanded_pose is not None:
+        sample = Sample(channels.COMMANDED_POSE, guarded.commanded_pose, now.ros_ns, now.steady_ns)
+        mail = (*mail, (step + 1, sample))
+    result = _count(loop.result, loop.guard, guarded, seen[0].value)
+    return _Loop(decided.state, guarded.state, result, mail), guarded.command
+
+
+def _delivered(
+    mail: tuple[tuple[int, Sample[Any]], ...], addressed: tuple[str, ...], step: int, now: Now
+) -> tuple[Samples, tuple[tuple[int, Sample[Any]], ...]]:
+    """Split off what arrives now on some channels."""
+    due = [(at, sample) for at, sample in mail if at <= step and sample.channel in addressed]
+    arrived = tuple(replace(sample, received_ns=now.steady_ns) for _, sample in due)
+    return arrived, tuple((at, sample) for at, sample in mail if at > step or sample.channel not in addressed)
+
+
+def _at_start(instruction: str, now_ns: int) -> Samples:
+    return (
+        Sample(channels.COMMAND, instruction, None, now_ns),
+        Sample(channels.ARM, True, None, now_ns),
+    )
+
+
+def _feedback(state: SimState) -> Samples:
+    values = {
+        channels.EE_POSE: state.pose,
+        channels.EE_TWIST: state.twist,
+        channels.JOINT_STATES: state.joints,
+        channels.PRIVILEGED: state.privileged,
+    }
+    return tuple(Sample(name, value, state.time_ns, state.time_ns) for name, value in values.items())
+
+
+def _frames(robot: SimRobot, policy: Policy, contract: Contract, state: SimState, step: int) -> Samples:
+    """The views that the policy needs, at the contract's rate; nothing on the steps between."""
+    samples = []
+    images: Mapping[str, ImageArray] | None = None
+    for view in policy.needs.views:
+        if step % max(1, round(1.0 / (contract.cameras[view].rate_hz * CONTROL_DT_S))) == 0:
+            images = images if images is not None else robot.render()
+            frame = Frame(images[view], "rgb8")
+            samples.append(Sample(channels.camera(view), frame, state.time_ns, state.time_ns))
+    return tuple(samples)
+
+
+def _answer(policy: Policy, request: Request) -> ChunkReply:
+    observed = request.observation
+    return ChunkReply(request.id, policy.predict(observed), "", observed.t_obs_ns, observed.t_obs_ns, 0.0)
+
+
+def _as_samples(output: PolicyOutput | None) -> Samples:
+    """The four messages that the policy node publishes at one tick."""
+    if output is None:
+        return ()
+    values = {
+        channels.POLICY_POSE: output.target.pose,
+        channels.POLICY_TWIST: output.target.twist,
+        channels.POLICY_GRIPPER: output.target.gripper,
+        channels.POLICY_PROVENANCE: output.provenance,
+    }
+    return tuple(Sample(name, value, output.stamp_ns, output.stamp_ns) for name, value in values.items())
+
+
+def _obey(robot: SimRobot, motion: Motion | None, state: SimState) -> None:
+    """What the robot's driver does: the command, or to stay where it was last told to be."""
+    if motion is None:
+        robot.step(state.commanded.position, 0.5)
+    else:
+        robot.step(motion.pose.position, 0.5 if motion.gripper is None else motion.gripper)
+
+
+def _count(result: EpisodeResult, before: GuardState, guarded: GuardResult, measured: Pose) -> EpisodeResult:
+    after = guarded.state
+    clips = guarded.trace["clips"]
+    counts = dict(result.clips)
+    for clip in clips:
+        counts[clip] = counts.get(clip, 0) + 1
+    stopped = before.decision.source is Source.POLICY and after.decision.source is Source.NOBODY
+    latched = before.mode is not Mode.LATCHED and after.mode is Mode.LATCHED
+    return replace(
+        result,
+        stops=result.stops + stopped,
+        latches=result.latches + latched,
+        clips=counts,
+        clipped_steps=result.clipped_steps + bool(clips),
+        max_following_error_m=max(result.max_following_error_m, _following_error(after.motion, measured)),
+    )
+
+
+def _following_error(motion: Motion | None, measured: Pose) -> float:
+    return 0.0 if motion is None else float(np.linalg.norm(motion.pose.position - measured.position))

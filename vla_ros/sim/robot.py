@@ -1,0 +1,195 @@
+"""The simulated robot: Meta-World's Sawyer as a robot that is told where its hand should be.
+
+One step is 12.5 ms. The robot runs for ever: it knows no episode, no reward and no end, only whether its task is
+solved at this instant. It belongs to the thread that made it.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from vla_ros.errors import SimError
+from vla_ros.policy.metaworld_action import CONTROL_DT_S, to_effort
+from vla_ros.sim.variations import Variation, draw
+from vla_ros.types import NS_PER_S, FloatArray, ImageArray, JointState, Pose, Twist
+
+try:
+    import mujoco
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+except ImportError as _error:
+    raise SimError(f"the simulated robot needs Meta-World: pip install metaworld packaging ({_error})") from _error
+
+from vla_ros.sim.rendering import VIEWS, Renderer, check_views, choose_backend
+
+STEP_NS = round(CONTROL_DT_S * NS_PER_S)
+JOINT_NAMES = (*(f"right_j{i}" for i in range(7)), "r_close", "l_close")
+TASKS: tuple[str, ...] = tuple(sorted(ALL_V3_ENVIRONMENTS))
+DEFAULT_VARIATION = Variation("test", 0)
+
+
+@dataclass(frozen=True, eq=False)
+class SimState:
+    """The robot at one instant, in the base frame. twist: of the hand, at the hand.
+
+    commanded: where the robot was told to be, which the hand lags; privileged: (45,), see metaworld_action;
+    time_ns: since the robot was made, never back, not even at a reset.
+    """
+
+    time_ns: int
+    pose: Pose
+    commanded: Pose
+    twist: Twist
+    joints: JointState
+    success: bool
+    privileged: FloatArray
+
+
+class SimRobot:
+    """One Sawyer at one of 50 tasks."""
+
+    def __init__(
+        self,
+        task: str,
+        variation: Variation = DEFAULT_VARIATION,
+        view_names: tuple[str, ...] = tuple(VIEWS),
+        image_size: tuple[int, int] = (128, 128),
+    ) -> None:
+        """image_size: width, height in pixels. Nothing is drawn before the first `render`. Raises SimError."""
+        check_views(view_names)
+        self._view_names = view_names
+        self._image_size = image_size
+        self._renderer: Renderer | None = None
+        self._time_ns = 0
+        self._task = ""
+        self._environment: Any = None
+        self.reset(task, variation)
+
+    @property
+    def task(self) -> str:
+        """The task of the last reset."""
+        return self._task
+
+    @property
+    def variation(self) -> Variation:
+        """The variation of the last reset."""
+        return self._variation
+
+    @property
+    def success(self) -> bool:
+        """Whether the task is solved at this instant."""
+        return self._success
+
+    @property
+    def physics(self) -> tuple[Any, Any]:
+        """MjModel and MjData, to draw from; nobody else's to change."""
+        return self._environment.model, self._environment.data
+
+    def reset(self, task: str, variation: Variation) -> None:
+        """Put the world back, or another one in its place. Time goes on. Raises SimError."""
+        if task not in ALL_V3_ENVIRONMENTS:
+            raise SimError(f"'{task}' is not a Meta-World task; choose one of {', '.join(TASKS)}")
+        if task != self._task:
+            self.close()
+            self._environment = _make_environment(task)
+            self._task = task
+        draw(self._environment, task, variation)
+        self._variation = variation
+        self._observation, _ = self._environment.reset()
+        self._success = False
+
+    def step(self, commanded_position: FloatArray, gripper: float) -> None:
+        """Drive for 12.5 ms towards a commanded position, at most 1 cm along each axis and within Meta-World's box.
+
+        commanded_position: (3,) [m] in the base frame; gripper: 0 closed to 1 open. Raises SimError for what is not
+        finite, and when the physics breaks.
+        """
+        if not np.isfinite(commanded_position).all() or not np.isfinite(gripper):
+            raise SimError("a commanded position or gripper is not finite")
+        environment = self._environment
+        move = (commanded_position - environment.data.mocap_pos[0]) / environment.action_scale
+        effort = to_effort(float(np.clip(gripper, 0.0, 1.0)))
+        self._observation, _, _, _, info = environment.step(np.append(np.clip(move, -1.0, 1.0), effort))
+        self._success = bool(info["success"])
+        self._time_ns += STEP_NS
+        if any(environment.data.warning[kind].number for kind in _BROKEN):
+            raise SimError(f"the physics of {self._task} broke; reset the robot")
+
+    def state(self) -> SimState:
+        """Everything but the pictures."""
+        environment = self._environment
+        data = environment.data
+        return SimState(
+            time_ns=self._time_ns,
+            pose=_body_pose(data, "hand"),
+            commanded=Pose(data.mocap_pos[0].copy(), _xyzw(data.mocap_quat[0])),
+            twist=_hand_twist(environment.model, data),
+            joints=JointState(JOINT_NAMES, np.array([data.joint(name).qpos[0] for name in JOINT_NAMES])),
+            success=self._success,
+            privileged=np.concatenate([self._observation, environment.mocap_low, environment.mocap_high]),
+        )
+
+    def render(self) -> Mapping[str, ImageArray]:
+        """Draw every view. Returns view -> (height, width, 3) uint8 RGB. Raises SimError where nothing can draw."""
+        if self._renderer is None:
+            self._renderer = Renderer(self._environment.model, choose_backend(), *self._image_size)
+        renderer = self._renderer
+        return {name: renderer.draw(self._environment.data, name) for name in self._view_names}
+
+    def close(self) -> None:
+        """Free what drawing holds. May be called twice."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def __enter__(self) -> SimRobot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_BROKEN = (
+    mujoco.mjtWarning.mjWARN_BADQPOS.value,
+    mujoco.mjtWarning.mjWARN_BADQVEL.value,
+    mujoco.mjtWarning.mjWARN_BADQACC.value,
+)
+
+
+def _make_environment(task: str) -> Any:
+    """Meta-World's environment with the goal in its observation and without its limit of 500 steps."""
+    environment = ALL_V3_ENVIRONMENTS[task]()
+    environment._partially_observable = False
+    del environment.sawyer_observation_space  # computed for a hidden goal; the next use computes it again
+    environment._set_task_called = True
+    environment.max_path_length = sys.maxsize
+    return environment
+
+
+def _body_pose(data: Any, name: str) -> Pose:
+    body = data.body(name)
+    return Pose(body.xpos.copy(), _xyzw(body.xquat))
+
+
+def _xyzw(wxyz: FloatArray) -> FloatArray:
+    """MuJoCo's quaternion, scalar first and not always unit, as ours."""
+    unit: FloatArray = np.roll(wxyz, -1) / np.linalg.norm(wxyz)
+    return unit
+
+
+def _hand_twist(model: Any, data: Any) -> Twist:
+    velocity = np.zeros(6)
+    kind = mujoco.mjtObj.mjOBJ_XBODY.value
+    mujoco.mj_objectVelocity(model, data, kind, model.body("hand").id, velocity, 0)
+    return Twist(velocity[3:], velocity[:3])
