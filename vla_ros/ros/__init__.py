@@ -1,0 +1,1 @@
+"""The only importer of rclpy and of message packages: messages, parameters, nodes."""

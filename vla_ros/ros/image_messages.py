@@ -1,0 +1,126 @@
+"""The door between image messages and frames; size and encoding are checked before anything is allocated.
+
+MessageError kinds: wrong_encoding, wrong_size, bad_step, truncated, oversized, corrupt, no_cv_bridge, bad_stamp.
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+
+from vla_ros.contract import Camera
+from vla_ros.errors import MessageError
+from vla_ros.images import COMPRESSED, LAYOUTS, compressed_size, read_only
+from vla_ros.ros.messages import to_stamped_header
+from vla_ros.types import Frame
+
+# Bytes per pixel of the encodings that are left to cv_bridge.
+BRIDGED = {
+    "bayer_rggb8": 1, "bayer_bggr8": 1, "bayer_gbrg8": 1, "bayer_grbg8": 1,
+    "uyvy": 2, "yuyv": 2, "yuv422": 2, "yuv422_yuy2": 2,
+}  # fmt: skip
+
+
+def from_image(msg: Any, camera: Camera) -> Frame:
+    """sensor_msgs/Image as the contract's camera sends it -> a read-only view of its pixels.
+
+    Row padding is skipped. What only cv_bridge can read becomes an rgb8 frame, a copy.
+    """
+    _require_encoding(msg.encoding, camera)
+    _require_size(msg.width, msg.height, camera)
+    if camera.encoding in BRIDGED:
+        return Frame(_through_cv_bridge(msg), "rgb8")
+    layout = LAYOUTS[camera.encoding]
+    rows = _rows(msg, layout.pixel_bytes)
+    dtype = layout.dtype.newbyteorder(">" if msg.is_bigendian else "<")
+    step, item = rows.strides[0], dtype.itemsize
+    shape: tuple[int, ...] = (msg.height, msg.width)
+    strides: tuple[int, ...] = (step, layout.pixel_bytes)
+    if layout.channels > 1:
+        shape, strides = (*shape, layout.channels), (*strides, item)
+    return Frame(read_only(np.ndarray(shape, dtype, rows, strides=strides)), camera.encoding)
+
+
+def to_image(frame: Frame, stamp_ns: int, frame_id: str) -> Image:
+    """A raw frame -> sensor_msgs/Image without row padding, in the byte order of the frame."""
+    layout = LAYOUTS[frame.encoding]
+    height, width = frame.pixels.shape[:2]
+    channels = () if layout.channels == 1 else (layout.channels,)
+    if frame.pixels.shape[2:] != channels or frame.pixels.dtype.newbyteorder("=") != layout.dtype:
+        raise ValueError(f"pixels {frame.pixels.shape} of {frame.pixels.dtype} are not {frame.encoding}")
+    msg = Image(header=to_stamped_header(stamp_ns, frame_id), height=height, width=width, encoding=frame.encoding)
+    msg.is_bigendian = int(_is_big_endian(frame.pixels.dtype))
+    msg.step = width * layout.pixel_bytes
+    _fill(msg.data, frame.pixels)
+    return msg
+
+
+def from_compressed_image(msg: Any, camera: Camera) -> Frame:
+    """sensor_msgs/CompressedImage holding a jpeg or png of the contract's size -> its bytes, not yet decompressed.
+
+    The file says what it is; the message's `format` is written in too many ways to be believed.
+    """
+    encoded = read_only(np.frombuffer(msg.data, np.uint8))
+    _require_size(*compressed_size(encoded, camera.encoding), camera)
+    return Frame(encoded, camera.encoding)
+
+
+def to_compressed_image(frame: Frame, stamp_ns: int, frame_id: str) -> CompressedImage:
+    """A jpeg or png frame -> sensor_msgs/CompressedImage."""
+    if frame.encoding not in COMPRESSED:
+        raise ValueError(f"{frame.encoding!r} is not one of {', '.join(COMPRESSED)}")
+    msg = CompressedImage(header=to_stamped_header(stamp_ns, frame_id), format=frame.encoding)
+    _fill(msg.data, frame.pixels)
+    return msg
+
+
+def _require_encoding(encoding: str, camera: Camera) -> None:
+    if encoding != camera.encoding:
+        raise MessageError("wrong_encoding", f"an image in {encoding[:40]!r}; the contract says {camera.encoding}")
+
+
+def _require_size(width: int, height: int, camera: Camera) -> None:
+    if (width, height) != (camera.width, camera.height):
+        text = f"an image of {width}x{height} pixels; the contract says {camera.width}x{camera.height}"
+        raise MessageError("wrong_size", text)
+
+
+def _rows(msg: Any, pixel_bytes: int) -> NDArray[np.uint8]:
+    """The message's bytes as (height, step)."""
+    data = np.frombuffer(msg.data, np.uint8)
+    if msg.step < msg.width * pixel_bytes:
+        raise MessageError("bad_step", f"rows of {msg.step} bytes; {msg.width} pixels take {msg.width * pixel_bytes}")
+    expected = msg.step * msg.height
+    if len(data) != expected:
+        text = f"{len(data)} bytes of image data where {msg.height} rows of {msg.step} make {expected}"
+        raise MessageError("truncated" if len(data) < expected else "oversized", text)
+    return data.reshape(msg.height, msg.step)
+
+
+def _through_cv_bridge(msg: Any) -> NDArray[np.uint8]:
+    pixel_bytes = BRIDGED[msg.encoding]
+    compact = _rows(msg, pixel_bytes)[:, : msg.width * pixel_bytes]  # the PyPI port of cv_bridge ignores `step`
+    plain = Image(height=msg.height, width=msg.width, encoding=msg.encoding)
+    plain.step = msg.width * pixel_bytes
+    _fill(plain.data, compact)
+    try:
+        from cv_bridge import CvBridge
+
+        rgb = CvBridge().imgmsg_to_cv2(plain, "rgb8")
+    except (ImportError, TypeError, KeyError) as error:  # CvBridgeError is a TypeError; the port lets KeyErrors out
+        raise MessageError("no_cv_bridge", f"cv_bridge cannot read {msg.encoding} here: {error}") from error
+    return read_only(np.asarray(rgb, np.uint8))
+
+
+def _fill(data: array.array[int], pixels: NDArray[Any]) -> None:
+    """Append to a new message's own data: one copy. Assigning copies once more, and bytes are copied one by one."""
+    data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data)
+
+
+def _is_big_endian(dtype: np.dtype[Any]) -> bool:
+    return dtype.byteorder == ">" or (dtype.byteorder == "=" and sys.byteorder == "big")
