@@ -1,0 +1,134 @@
+"""Running tasks on the simulated robot from outside, through the same topics and services that a person uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from vla_ros.ros import messages
+from vla_ros.ros.inputs import NEWEST
+from vla_ros.ros.talk import Graph, GraphError
+from vla_ros.types import NS_PER_S
+
+# The guard reports a few times a second; its counts of an episode are complete by then.
+_REPORT_TIMEOUT_S = 5.0
+_RESET_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task, tried once, from began_ns to ended_ns (ROS time): from the sentence to success, or to the end.
+
+    wall_time_s: the same span by the wall clock. stops, latches: motions that the guard interrupted; clips: limit ->
+    ticks on which it acted.
+    """
+
+    task: str
+    variation: str
+    sentence: str
+    success: bool
+    began_ns: int
+    ended_ns: int
+    wall_time_s: float
+    stops: int
+    latches: int
+    clips: Mapping[str, int]
+
+    @property
+    def sim_time_s(self) -> float:
+        """How long it took the robot."""
+        return (self.ended_ns - self.began_ns) / NS_PER_S
+
+
+class SimClient:
+    """Talks to a running sim, guard and policy; uses the graph's node."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._ros_ns = 0
+        self._is_solved = False
+        self._counts: Mapping[str, str] = {}
+        self._heard_counts_at = 0.0
+        node = graph.node
+        node.create_subscription(Clock, "/clock", self._on_clock, NEWEST)
+        node.create_subscription(Bool, "sim/success", self._on_success, NEWEST)
+        node.create_subscription(DiagnosticArray, "guard/status", self._on_status, NEWEST)
+
+    def prepare(self, task: str, variation: str) -> None:
+        """Put the world back to a task's variation and arm. Raises GraphError, in the sim's or the guard's words."""
+        wanted = {"task": task, "variation": variation}
+        request = SetParameters.Request(parameters=[_text_parameter(name, value) for name, value in wanted.items()])
+        for result in self._graph.call(SetParameters, "sim/set_parameters", request).results:
+            if not result.successful:
+                raise GraphError(result.reason)
+        answer = self._graph.call(Trigger, "sim/reset", Trigger.Request(), _RESET_TIMEOUT_S)
+        if not answer.success:
+            raise GraphError(answer.message)
+        self._arm()
+
+    def run(self, task: str, variation: str, sentence: str, max_sim_time_s: float) -> Episode:
+        """Prepare, say the sentence, wait for success or for the end of the time, disarm. Raises GraphError."""
+        self.prepare(task, variation)
+        before = self._report()
+        self._is_solved = False
+        self._graph.say(sentence)
+        began_s, began_ns = time.monotonic(), self._ros_ns
+        # A paused simulation must not wait for ever: wall time is bounded as well.
+        deadline_s = began_s + 4.0 * max_sim_time_s + 5.0
+        end_ns = began_ns + round(max_sim_time_s * NS_PER_S)
+        self._graph.wait(lambda: self._is_solved or self._ros_ns > end_ns, deadline_s - time.monotonic())
+        solved, ended_ns, wall_time_s = self._is_solved, self._ros_ns, time.monotonic() - began_s
+        after = self._report()
+        self._graph.say("stop")
+        self._graph.arm(False)
+        gained = {name: after[name] - before.get(name, 0) for name in after if after[name] > before.get(name, 0)}
+        return Episode(
+            task=task,
+            variation=variation,
+            sentence=sentence,
+            success=solved,
+            began_ns=began_ns,
+            ended_ns=ended_ns,
+            wall_time_s=wall_time_s,
+            stops=sum(count for name, count in gained.items() if name.startswith("stopped")),
+            latches=gained.get("latches", 0),
+            clips={name.removeprefix("clipped: "): n for name, n in gained.items() if name.startswith("clipped")},
+        )
+
+    def _arm(self) -> None:
+        """The guard needs a moment to see the new world: refusals are final only after a while."""
+        deadline_s = time.monotonic() + _REPORT_TIMEOUT_S
+        while not (answer := self._graph.arm(True)).accepted:
+            if time.monotonic() > deadline_s:
+                raise GraphError(answer.text)
+            self._graph.wait(lambda: False, 0.05)
+
+    def _report(self) -> dict[str, int]:
+        """The guard's counts as of now."""
+        asked_s = time.monotonic()
+        if not self._graph.wait(lambda: self._heard_counts_at > asked_s, _REPORT_TIMEOUT_S):
+            raise GraphError("the guard does not report its status")
+        return {name: int(value) for name, value in self._counts.items() if value.isdigit()}
+
+    def _on_clock(self, msg: Any) -> None:
+        self._ros_ns = messages.from_clock(msg)
+
+    def _on_success(self, msg: Any) -> None:
+        self._is_solved = self._is_solved or messages.from_bool(msg)
+
+    def _on_status(self, msg: Any) -> None:
+        self._counts = messages.from_diagnostics(msg)[0].values
+        self._heard_counts_at = time.monotonic()
+
+
+def _text_parameter(name: str, value: str) -> Parameter:
+    return Parameter(name=name, value=ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value))
