@@ -1,0 +1,138 @@
+"""demo: three tasks by sentence on the simulated robot, over ROS between separate processes, recorded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vla_ros.bringup import BringUp, node_processes
+from vla_ros.contract_file import load_contract
+from vla_ros.resources import config_path
+from vla_ros.supervise import Supervisor
+
+if TYPE_CHECKING:
+    from vla_ros.ros.sim_client import Episode
+
+TASKS = ("drawer-open-v3", "push-v3", "button-press-topdown-v3")
+_VARIATION = "test:0"
+_MAX_SIM_TIME_S = 500 * 0.0125
+_UP_TIMEOUT_S = 120.0
+_BAG, _SHEET, _SUMMARY = "bag", "contact_sheet.png", "summary.md"
+
+_DESCRIPTION = f"""\
+Show the whole loop on the simulated robot: cameras, a sentence, a policy, the guard, and back, as separate processes
+that talk over ROS 2. Three tasks are named by sentence; the guard is armed for each and disarmed after it.
+Leaves a bag, a picture of the cameras ({_SHEET}) and {_SUMMARY} in a folder of runs/. Nothing of it can reach a real
+robot: the graph has a ROS domain of its own, on this machine only."""
+
+
+def add_parsers(subparsers: Any) -> None:
+    """The command `demo`."""
+    summary = "three tasks by sentence, in simulation, from nothing; results in runs/"
+    parser = subparsers.add_parser(
+        "demo", help=summary, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, help="folder of the results (runs/demo-<date>-<time>)")
+    parser.add_argument("--policy", default="oracle", metavar="NAME", help="`vla_ros policies` lists them (oracle)")
+    parser.add_argument(
+        "--task", action="append", default=[], metavar="TASK", help=f"Meta-World task; repeatable ({', '.join(TASKS)})"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from vla_ros.ros.runtime import isolate
+
+    output = args.output or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
+    output.mkdir(parents=True, exist_ok=True)
+    os.environ.update(isolate(os.environ))
+    plan = BringUp(
+        contract=config_path("sawyer_sim"),
+        policy=args.policy,
+        sim=True,
+        use_sim_time=True,
+        record=str((output / _BAG).resolve()),
+    )
+    tasks = args.task or TASKS
+    _say(f"starting the simulated robot, guard, policy '{args.policy}' and a recorder; their words: {output}/nodes.log")
+    with (output / "nodes.log").open("w") as log:
+        supervisor = Supervisor(os.environ, lambda name, line: print(f"[{name}] {line}", file=log, flush=True))
+        try:
+            for process in node_processes(plan):
+                supervisor.start(process)
+            episodes = _perform(tasks, supervisor)
+        finally:
+            _say("ending the processes")
+            supervisor.stop()
+    _report(output, plan.contract, episodes)
+    return 0 if all(episode.success for episode in episodes) else 1
+
+
+def _perform(tasks: Sequence[str], supervisor: Supervisor) -> list[Episode]:
+    from vla_ros.policy.oracle_tasks import load_tasks
+    from vla_ros.ros.sim_client import SimClient
+    from vla_ros.ros.talk import Graph
+
+    episodes = []
+    with Graph("", _UP_TIMEOUT_S) as graph:
+        graph.wait_until_up()
+        client = SimClient(graph)
+        for task in tasks:
+            sentence = load_tasks().instruction(task)
+            _say(f'{task}: arming, then saying "{sentence}"')
+            episode = client.run(task, _VARIATION, sentence, _MAX_SIM_TIME_S)
+            episodes.append(episode)
+            words = "done" if episode.success else "NOT done"
+            _say(f"  {words} after {episode.sim_time_s:.1f} s; stops {episode.stops}, latches {episode.latches}")
+            for ending in supervisor.poll(0.0):
+                _say(f"  {ending}")
+    return episodes
+
+
+def _report(output: Path, contract_path: Path, episodes: Sequence[Episode]) -> None:
+    from vla_ros.contact_sheet import Band, contact_sheet
+    from vla_ros.ros.recorded_frames import recorded_frames
+
+    _say("drawing the contact sheet from the bag")
+    frames = recorded_frames(output / _BAG, load_contract(contract_path))
+    bands = []
+    for episode in episodes:
+        views = {
+            view: {stamp: image for stamp, image in taken.items() if episode.began_ns <= stamp <= episode.ended_ns}
+            for view, taken in frames.items()
+        }
+        title = f'"{episode.sentence}"  {"done" if episode.success else "not done"} in {episode.sim_time_s:.1f} s'
+        bands.append(Band(title, views))
+    contact_sheet(bands).save(output / _SHEET)
+    (output / "summary.json").write_text(json.dumps([asdict(episode) for episode in episodes], indent=2) + "\n")
+    (output / _SUMMARY).write_text(_summary(episodes))
+    done = sum(episode.success for episode in episodes)
+    _say(
+        f"{done} of {len(episodes)} tasks done; see {output}/{_SHEET}, {output}/{_SUMMARY} and the bag {output}/{_BAG}"
+    )
+
+
+def _summary(episodes: Sequence[Episode]) -> str:
+    lines = [
+        "| sentence | task | success | robot's time [s] | wall time [s] | stops | latches | clipped ticks |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for episode in episodes:
+        clips = ", ".join(f"{name} {count}" for name, count in episode.clips.items()) or "none"
+        lines.append(
+            f"| {episode.sentence} | {episode.task} {episode.variation} | {'yes' if episode.success else 'no'} "
+            f"| {episode.sim_time_s:.2f} | {episode.wall_time_s:.2f} | {episode.stops} | {episode.latches} | {clips} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

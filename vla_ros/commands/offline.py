@@ -1,0 +1,51 @@
+"""check, policies: what can be asked of a contract and of this installation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from vla_ros.commands.where import RULE, add_where, enter
+from vla_ros.resources import config_path
+
+
+def add_parsers(subparsers: Any) -> None:
+    """All of this group."""
+    check = subparsers.add_parser(
+        "check",
+        help="validate a robot contract; with --live, compare it with the running graph",
+        description="Validate a robot contract and show what it promises; each fault is named with its key's path.",
+        epilog=f"{RULE}\n\nExit status: 0 valid (and the graph matches), 1 the graph differs, 2 the file is refused.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("contract", help="a YAML file, or the name of one in config/")
+    check.add_argument("--live", action="store_true", help="compare topics, types, rates, sizes, frames and QoS too")
+    check.add_argument("--duration", type=float, default=5.0, metavar="S", help="how long to listen (5 s)")
+    add_where(check, "the graph that `vla_ros up --sim` started")
+    check.set_defaults(run=_check)
+    summary = "list the policies that --policy knows"
+    policies = subparsers.add_parser("policies", help=summary, description=summary)
+    policies.set_defaults(run=_policies)
+
+
+def contract_file(text: str) -> Path:
+    """A contract as users name it: a file, or the name of one in config/. Raises VlaRosError that lists those."""
+    path = Path(text)
+    return path.resolve() if path.exists() or path.parent != Path() else config_path(text)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from vla_ros.check import run_check
+
+    enter(args)
+    return run_check(str(contract_file(args.contract)), args.live, args.duration)
+
+
+def _policies(_args: argparse.Namespace) -> int:
+    from vla_ros.policy.registry import policy_names
+
+    sys.stdout.write("".join(f"{name}\n" for name in policy_names()))
+    sys.stdout.write("Or module:function, where a function of yours makes the policy.\n")
+    return 0
