@@ -1,0 +1,1 @@
+"""Benchmarks: numbers of this package, each beside what it is compared with, measured in one run."""

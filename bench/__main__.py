@@ -1,0 +1,88 @@
+"""`python -m bench`: run the benchmarks and say of each whether it meets its bar."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from bench import latency, oracle_ros, ticks
+from bench.options import Options
+from vla_ros.contract_file import load_contract
+from vla_ros.errors import VlaRosError
+from vla_ros.ros.runtime import isolate
+
+MET, NOT_MET, WRONG = 0, 1, 2
+# The short ones first, so that a long run is not the one to say that something basic is wrong.
+BENCHMARKS = {"ticks": ticks.run, "latency": latency.run, "oracle": oracle_ros.run}
+
+_DESCRIPTION = """\
+Benchmarks of the loop. Each prints its numbers beside what they are compared with, measured in the same run, and
+whether its bar is met; the numbers are also written to runs/bench/<name>.json.
+
+  ticks     how exactly guard and policy tick while the loop runs with synthetic cameras, beside a bare rclpy timer
+            (about 4 min)
+  latency   from the newest camera frame to the first command that used it, beside a bare rclpy node that sends three
+            images back (about 5 min)
+  oracle    the oracle's success on Meta-World's MT10, 10 unseen variations each: on the bare robot, through the
+            decision path in one process, and over ROS between processes (about 15 min). Every episode is written down
+            as it ends: a run that was cut short goes on where it was, as long as code and contract are the same
+
+Nothing else should run on the machine meanwhile. The graphs are this package's own: domain 77, or
+VLA_ROS_SIM_DOMAIN_ID."""
+_EPILOG = "Exit status: 0 every bar is met, 1 one is not or a benchmark could not finish, 2 wrong arguments."
+
+
+def main() -> int:
+    """Run what was asked for, in a fixed order; returns the exit status."""
+    options, names = _parse()
+    os.environ.update(isolate(os.environ))
+    try:
+        load_contract(options.contract)
+        options.output.mkdir(parents=True, exist_ok=True)
+        results = [benchmark(options) for name, benchmark in BENCHMARKS.items() if name in names]
+    except VlaRosError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return WRONG
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return NOT_MET
+    return MET if all(results) else NOT_MET
+
+
+def _parse() -> tuple[Options, list[str]]:
+    plain = Options()
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all)")
+    parser.add_argument("--quick", action="store_true", help="one short block, one variation: to see that it works")
+    parser.add_argument("--fresh", action="store_true", help="oracle: measure again what was measured already")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="oracle: these tasks instead of MT10's ten, or: all")
+    parser.add_argument("--variations", type=int, metavar="N", help=f"oracle: per task ({plain.variations})")
+    parser.add_argument("--no-ros", action="store_true", help="oracle: only the numbers in one process")
+    parser.add_argument("--blocks", type=int, metavar="N", help=f"latency, ticks: alternations ({plain.blocks})")
+    parser.add_argument("--seconds", type=float, metavar="S", help=f"latency, ticks: per block ({plain.seconds:g})")
+    parser.add_argument("--output", type=Path, metavar="DIR", default=plain.output, help=f"({plain.output})")
+    args = parser.parse_args()
+    unknown = [name for name in args.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"{unknown[0]!r} is no benchmark; choose from {', '.join(BENCHMARKS)}")
+    if args.quick:
+        plain = replace(plain, variations=1, blocks=1, seconds=3.0)
+    given = {
+        name: getattr(args, name) for name in ("variations", "blocks", "seconds") if getattr(args, name) is not None
+    }
+    if any(value <= 0 for value in given.values()):
+        parser.error("--variations, --blocks and --seconds are positive")
+    options = replace(plain, output=args.output, fresh=args.fresh, with_ros=not args.no_ros, **given)
+    return replace(options, tasks=tuple(args.tasks or ())), args.names or list(BENCHMARKS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""What the user of `python -m bench` may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vla_ros.resources import config_path
+
+
+@dataclass(frozen=True)
+class Options:
+    """blocks: how often what is measured and what it is compared with take turns; seconds: of each turn.
+
+    tasks: empty for MT10's ten, ("all",) for Meta-World's fifty; variations: of the test split, per task.
+    """
+
+    output: Path = Path("runs") / "bench"
+    contract: Path = field(default_factory=lambda: config_path("sawyer_sim"))
+    blocks: int = 5
+    seconds: float = 20.0
+    tasks: tuple[str, ...] = ()
+    variations: int = 10
+    fresh: bool = False
+    with_ros: bool = True
