@@ -15,7 +15,7 @@ from vla_ros.control.intents import Reason, Stop
 from vla_ros.control.safety import Motion
 from vla_ros.control.streams import MAX_FUTURE_S
 from vla_ros.geometry import integrate, rotation_between
-from vla_ros.types import NS_PER_S, FloatArray, Now, Pose, Provenance, Sample, instruction_hash, is_hold
+from vla_ros.types import NS_PER_S, FloatArray, JointState, Now, Pose, Provenance, Sample, instruction_hash, is_hold
 
 TINY = 1e-9
 AGREEMENT = 1e-6
@@ -29,6 +29,7 @@ class Invariants:
         self.config, self.contract = config, config.contract
         self.sent: Motion | None = None  # of the last tick
         self.opening = self.contract.gripper.at_start
+        self.is_gripper_commanded = False  # by somebody, since arming
         self.was = (Mode.DISARMED, Source.NOBODY)
         self.stopping_s = 0.0
         self.started_inside = False
@@ -39,7 +40,11 @@ class Invariants:
         self.sets: dict[int, set[str]] = {}
         self.provenances: list[tuple[int, int, Provenance]] = []
         self.last_now: Now | None = None
+        self.joints: tuple[int, int, bool] | None = (
+            None  # received [steady ns], stamp [ns], whether all keep the margin
+        )
         self.seen = dict.fromkeys(Source, 0)
+        self.at_joint_limit = 0
         self.moved = self.latched = self.stopped = 0
 
     def check(self, before: GuardState, inputs: Sequence[Sample[Any]], now: Now, result: GuardResult) -> None:
@@ -49,6 +54,9 @@ class Invariants:
         self._remember_inputs(inputs, now)
         self._modes(inputs, result)
         self._who(inputs, now, result)
+        if result.state.mode is Mode.ARMED and self.was[0] is not Mode.ARMED:
+            self.is_gripper_commanded = False
+        self.is_gripper_commanded |= getattr(result.state.decision.intent, "gripper", None) is not None
         if any(sample.channel == channels.SIM_RESET for sample in inputs):
             self.sent, self.opening = None, self.contract.gripper.at_start  # the last command was another robot's
         if result.command is None:
@@ -67,7 +75,7 @@ class Invariants:
             slept_s = (now.steady_ns - self.last_now.steady_ns) / NS_PER_S
             self.slept = slept_s > self.contract.timeouts.driver_s
             if now.ros_ns < self.last_now.ros_ns:
-                self.instruction, self.void_ns, self.provenances = None, now.ros_ns, []
+                self.instruction, self.void_ns, self.provenances, self.joints = None, now.ros_ns, [], None
             if self.slept:
                 self.void_ns = now.ros_ns
         self.was_pressed = False
@@ -77,10 +85,12 @@ class Invariants:
                 self.was_pressed |= self.is_pressed
             elif sample.channel == channels.COMMAND:
                 self.instruction = str(sample.value)
+            elif sample.channel == channels.JOINT_STATES:
+                self._remember_joints(sample, now)
             elif sample.channel == channels.TELEOP_DEADMAN:
                 self.deadman, self.deadman_heard = bool(sample.value), True
             elif sample.channel == channels.SIM_RESET:
-                self.provenances, self.deadman_heard = [], False
+                self.provenances, self.deadman_heard, self.joints = [], False, None
             elif sample.channel == channels.POLICY_PROVENANCE and sample.stamp_ns is not None:
                 self.provenances.append((now.steady_ns, sample.stamp_ns, sample.value))
         names = [sample.channel for sample in inputs]
@@ -123,6 +133,8 @@ class Invariants:
                 and self.void_ns < provenance.t_obs_ns <= latest_ns
                 for _, _, provenance in self.provenances
             )
+            assert self.contract.limits.joint_margin is None or self._joints_allow_it(now)
+        self.at_joint_limit += isinstance(intent, Stop) and intent.reason is Reason.JOINT_LIMIT
         silence_began = self.was[1] is Source.POLICY and isinstance(intent, Stop)
         if (
             source is Source.TELEOP
@@ -130,6 +142,25 @@ class Invariants:
             or (silence_began and isinstance(intent, Stop) and intent.reason is Reason.POLICY_SILENT)
         ):
             self.void_ns = now.ros_ns
+
+    def _remember_joints(self, sample: Sample[Any], now: Now) -> None:
+        """Only news counts: a stamp that increases and is not from the future."""
+        stamp_ns = sample.stamp_ns or 0
+        is_news = self.joints is None or stamp_ns > self.joints[1]
+        if is_news and stamp_ns - now.ros_ns <= MAX_FUTURE_S * NS_PER_S:
+            self.joints = (sample.received_ns, stamp_ns, self._keeps_margin(sample.value))
+
+    def _keeps_margin(self, joints: JointState) -> bool:
+        limits, margin = self.contract.limits.joints, self.contract.limits.joint_margin or 0.0
+        places = zip(joints.names, joints.positions, strict=True)
+        return all(limits[name].min + margin <= place <= limits[name].max - margin for name, place in places)
+
+    def _joints_allow_it(self, now: Now) -> bool:
+        if self.joints is None:
+            return False
+        received_ns, stamp_ns, keep_margin = self.joints
+        age_ns = max(now.steady_ns - received_ns, now.ros_ns - stamp_ns)
+        return keep_margin and age_ns <= self.contract.feedback.joint_states.max_age_s * NS_PER_S
 
     def _nothing_sent(self) -> None:
         if self.sent is not None and not self.slept:
@@ -152,6 +183,7 @@ class Invariants:
         self._pose_and_twist_agree(command, result, dt_s)
         self._inside(command, was_linear, dt_s)
         if command.gripper is not None:
+            assert self.is_gripper_commanded, "moved by nobody since arming"
             assert 0.0 <= command.gripper <= 1.0
             assert abs(command.gripper - self.opening) <= self.contract.gripper.max_rate_per_s * dt_s + TINY
             self.opening = command.gripper

@@ -19,7 +19,7 @@ from vla_ros.control import channels
 from vla_ros.control.guard import guard_step
 from vla_ros.control.guard_state import GuardConfig, GuardState
 from vla_ros.geometry import difference, from_rotation_vector, integrate, interpolate, multiply
-from vla_ros.types import NS_PER_S, FloatArray, Now, Pose, Provenance, Sample, Twist, instruction_hash
+from vla_ros.types import NS_PER_S, FloatArray, JointState, Now, Pose, Provenance, Sample, Twist, instruction_hash
 
 INSTRUCTIONS = (INSTRUCTION, "push the button", "stop", "")
 EVENTS = (
@@ -28,7 +28,7 @@ EVENTS = (
     "policy_wrong", "policy_broken", "policy_stamps", "grab", "grab", "let_go", "let_go", "teleop_dies", "teleop_pose",
     "feedback", "feedback", "no_feedback", "late_feedback", "bad_feedback", "stuck", "unstuck", "clock_stops",
     "clock_runs", "clock_runs", "clock_jumps_back", "sleeps", "late_ticks", "jitter", "jitter", "world_reset",
-    "policy_lying", "press_briefly", *("calm",) * 20,
+    "policy_lying", "press_briefly", "joint_near", "joint_away", "no_joints", *("calm",) * 20,
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ class GuardWorld:
         self.tick_mode, self.teleop_kind, self.stop_heard = "jitter", "twist", False
         self.deadman: bool | None = None
         self.rearm_ticks = 3
+        self.joint: float | None = 0.0  # rad, of every joint that has a limit; None: not heard
         self.old_t_obs_ns = 0
         self.heading = Twist(np.zeros(3), np.zeros(3))  # of the human's hand, and of the policy's targets
         self.waiting: list[tuple[str, Any]] = []
@@ -86,6 +87,9 @@ class GuardWorld:
             "bad_feedback": ("feedback_mode", "bad"),
             "stuck": ("is_stuck", True),
             "unstuck": ("is_stuck", False),
+            "joint_near": ("joint", float(self.random.choice([-1.0, 1.0]) * self.random.uniform(0.85, 1.05))),
+            "joint_away": ("joint", float(self.random.uniform(-0.85, 0.85))),
+            "no_joints": ("joint", None),
             "clock_stops": ("ros_speed", 0.0),
             "clock_runs": ("ros_speed", float(self.random.choice([1.0, 1.0, 0.5]))),
             "clock_jumps_back": ("jump_s", float(self.random.uniform(0.001, 3.0))),
@@ -115,6 +119,7 @@ class GuardWorld:
         """All is well again, and somebody resets and arms."""
         self.policy, self.stamps, self.feedback_mode, self.is_stuck = "well", "good", "good", False
         self.ros_speed, self.tick_mode, self.stop_heard, self.rearm_ticks = 1.0, "jitter", False, 3
+        self.joint = 0.0
         self.deadman = False if self.deadman is None or self.random.random() < 0.5 else self.deadman
         self._say_again()
 
@@ -183,7 +188,13 @@ class GuardWorld:
         measured = self.measured
         if self.feedback_mode == "bad":
             measured = replace(measured, position=measured.position * np.nan)
-        return [self._sample(channels.EE_POSE, measured, self.ros_ns - round(late_s * NS_PER_S))]
+        stamp_ns = self.ros_ns - round(late_s * NS_PER_S)
+        samples = [self._sample(channels.EE_POSE, measured, stamp_ns)]
+        names = tuple(self.config.contract.limits.joints)
+        if names and self.joint is not None:
+            joints = JointState(names, np.full(len(names), self.joint))
+            samples.append(self._sample(channels.JOINT_STATES, joints, stamp_ns))
+        return samples
 
     def _policy_samples(self) -> list[Sample[Any]]:
         if self.policy == "silent" or self.random.random() < 0.05:

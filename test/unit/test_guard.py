@@ -11,7 +11,7 @@ from builders import INSTRUCTION, GuardBench, pose, twist, twist_contract, with_
 from vla_ros.contract import JointLimit
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
-from vla_ros.control.guard_state import Mode
+from vla_ros.control.guard_state import Mode, stops_in
 from vla_ros.control.safety import is_at_rest
 from vla_ros.types import NS_PER_S, JointState, Pose
 
@@ -281,6 +281,38 @@ def test_a_guard_that_slept_longer_than_the_driver_waits_starts_from_rest_and_re
     bench.policy_t_obs_ns = old_ns
     bench.run(0.3)
     assert bench.source is Source.NOBODY and bench.speed == 0.0
+
+
+@pytest.mark.parametrize("is_policy_asleep_too", [False, True])
+def test_a_sleep_in_the_middle_of_a_motion_is_one_stop(is_policy_asleep_too):
+    bench = GuardBench().moving()
+    if is_policy_asleep_too:
+        bench.policy_target = None
+    else:
+        bench.policy_t_obs_ns = bench.ros_ns
+    bench.tick(steady_s=bench.config.contract.timeouts.driver_s + 0.05)
+    bench.run(0.1)
+    assert bench.source is Source.NOBODY
+    assert (stops_in(bench.state.counts), bench.state.counts["slept"]) == (1, 1)
+
+
+def test_a_sleep_while_nobody_is_in_command_is_no_stop():
+    bench = GuardBench().armed()
+    bench.tick(steady_s=bench.config.contract.timeouts.driver_s + 0.05)
+    assert (stops_in(bench.state.counts), bench.state.counts["slept"]) == (0, 1)
+
+
+def test_being_told_to_stop_or_to_do_something_else_is_no_stop():
+    bench = GuardBench().moving()
+    bench.say("stop").run(0.3)
+    bench.say().run(0.3)
+    assert bench.source is Source.POLICY
+    bench.say("close the drawer").run(0.3)
+    assert stops_in(bench.state.counts) == 0
+    bench.say().run(0.1)
+    bench.policy_target = None
+    bench.run(0.5)
+    assert stops_in(bench.state.counts) == 1
 
 
 def _joint_bench() -> GuardBench:

@@ -96,6 +96,25 @@ def test_the_gripper_keeps_its_rate_from_the_first_command_on_and_over_arming():
     assert np.abs(np.diff(openings)).max() <= bench.period_s + 1e-9
 
 
+@pytest.mark.parametrize("pause", ["disarm", "latch"])
+def test_the_gripper_is_sent_nothing_after_arming_until_somebody_commands_it(pause: str):
+    contract = replace(twist_contract(), gripper=replace(twist_contract().gripper, max_rate_per_s=1.0, at_start=0.5))
+    bench = GuardBench(contract).armed()
+    bench.hear_policy(pose(), gripper=1.0).tick()
+    assert bench.result.command.gripper > 0.5
+    if pause == "disarm":
+        bench.hear(channels.ARM, False)
+    else:
+        bench.hear(channels.EMERGENCY_STOP, True).hear(channels.EMERGENCY_STOP, False)
+    bench.say("stop").run(0.5)
+    bench.hear(channels.RESET, None).arm()
+    assert {result.command.gripper for result in bench.run(0.2)} == {None}
+    bench.held_deadman, bench.teleop_twist = True, twist()
+    assert bench.tick().command.gripper is None, "a human who moves the arm alone"
+    bench.hear(channels.TELEOP_GRIPPER, 1.0, bench.ros_ns + 1).tick()
+    assert 0.5 < bench.result.command.gripper <= 0.5 + 2.0 * bench.period_s + 1e-9, "its rate goes on from what it has"
+
+
 def test_the_emergency_stop_latches_at_once_and_only_reset_then_arm_lead_out():
     bench = GuardBench().moving()
     bench.hear(channels.EMERGENCY_STOP, True).hear(channels.EMERGENCY_STOP, False).tick()

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from vla_ros.contract import Contract
+from vla_ros.contract import Contract, JointLimit
 from vla_ros.control.arbiter import Source
 
 TICKS_PER_PROGRAM = 1000
@@ -30,12 +30,20 @@ def _exact_stop(contract: Contract) -> Contract:
     return replace(contract, limits=limits, gripper=replace(contract.gripper, max_rate_per_s=2.0))
 
 
+def _jointed(contract: Contract) -> Contract:
+    """Some of its joints have a range, and a margin before its ends."""
+    joints = dict.fromkeys(("right_j0", "right_j1"), JointLimit(-1.0, 1.0))
+    return replace(contract, limits=replace(contract.limits, joints=joints, joint_margin=0.1))
+
+
 CONTRACTS = {
     "pose": pose_contract(),
     "twist": twist_contract(),
     "pose, gentle": _exact_stop(pose_contract()),
     "twist, gentle": _exact_stop(twist_contract()),
     "pose, required emergency stop": with_required_emergency_stop(),
+    "pose, joints": _jointed(pose_contract()),
+    "twist, joints": _jointed(twist_contract()),
     "pose, shadow": pose_contract(),
 }
 
@@ -49,17 +57,19 @@ def _world(kind: str, seed: int) -> GuardWorld:
 def test_no_program_leads_out_of_the_limits(kind: str, request: pytest.FixtureRequest) -> None:
     steps = int(request.config.getoption("steps", 100_000)) // len(CONTRACTS) + 1
     seen = dict.fromkeys(Source, 0)
-    moved = latched = stopped = 0
+    moved = latched = stopped = at_joint_limit = 0
     for program in range(-(-steps // TICKS_PER_PROGRAM)):
         world = _world(kind, program)
         _run(world, np.random.default_rng((list(CONTRACTS).index(kind), program)))
         checks = world.invariants
         seen = {source: seen[source] + checks.seen[source] for source in seen}
         moved, latched, stopped = moved + checks.moved, latched + checks.latched, stopped + checks.stopped
+        at_joint_limit += checks.at_joint_limit
     # A world in which nothing happens would prove nothing.
     ticks = sum(seen.values())
     assert seen[Source.POLICY] > ticks / 50 and seen[Source.TELEOP] > ticks / 50
     assert latched > ticks / 2000 and stopped > ticks / 1000
+    assert at_joint_limit > ticks / 500 or not kind.endswith("joints")
     assert moved > ticks / 20 or kind.endswith("shadow")
 
 

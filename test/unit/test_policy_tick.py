@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import INSTRUCTION, pose, pose_contract
+from builders import INSTRUCTION, pose, pose_contract, twist
 from policy_bench import ROW_DT_S, PolicyBench, rows, with_camera
 
 from vla_ros.control import channels
@@ -88,6 +88,18 @@ def test_a_missing_required_input_silences_the_policy_and_is_named(channel):
     bench.run(0.55)
     assert bench.reason is PolicyReason.INPUT_STALE and channel in bench.result.status.text
     assert bench.result.output is None and bench.result.status.reason.is_fault
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_measured_twist_is_required_where_the_contract_says_so(required: bool):
+    contract = pose_contract()
+    measured = replace(contract.feedback.ee_twist, required=required)
+    bench = PolicyBench(replace(contract, feedback=replace(contract.feedback, ee_twist=measured)))
+    bench.say().tick()
+    assert bool(bench.requests) is not required
+    assert (channels.EE_TWIST in bench.result.status.text) is required
+    bench.hear(channels.EE_TWIST, twist(), bench.ros_ns).tick()
+    assert bench.requests
 
 
 def test_privileged_state_is_required_where_it_is_needed():
@@ -174,6 +186,19 @@ def test_a_chunk_ends_in_silence_and_not_in_its_last_row():
     end_ns = bench.requests[0].observation.t_obs_ns + round(3 * ROW_DT_S * NS_PER_S)
     assert spoken[-1].output.stamp_ns <= end_ns < spoken[-1].output.stamp_ns + bench.period_s * NS_PER_S
     assert bench.reason is PolicyReason.CHUNK_ENDED and bench.reason.is_fault
+
+
+def test_a_chunk_whose_first_row_is_still_ahead_is_waited_for():
+    """A camera's clock may be a little ahead of ours."""
+    bench = PolicyBench(needs=Needs(("front",)))
+    bench.cameras = []
+    bench.hear(channels.camera("front"), Frame(np.zeros((2, 2, 3), np.uint8), "rgb8"), bench.ros_ns + NS_PER_S // 12)
+    bench.say().tick()
+    bench.reply().tick()
+    assert bench.result.output is None
+    assert bench.reason is PolicyReason.CHUNK_AHEAD and not bench.reason.is_fault
+    bench.run(0.1)
+    assert bench.result.output is not None
 
 
 def test_the_gripper_is_never_blended():
@@ -304,6 +329,19 @@ def test_a_new_instruction_makes_plan_and_question_void_at_once():
     assert bench.result.output is None
     assert bench.result.status.values["chunks for an old instruction"] == "1"
     assert bench.requests[-1] is not stale and bench.observation.instruction == "push the button"
+
+
+def test_a_sentence_given_again_after_another_needs_a_new_answer():
+    bench = PolicyBench().commanding()
+    bench.run(0.1)
+    assert bench.state.pending is not None
+    bench.say("push the button").say().tick()
+    bench.reply().tick()
+    assert bench.result.output is None
+    assert bench.result.status.values["chunks for an old instruction"] == "1"
+    bench.run(0.1)
+    bench.reply().tick()
+    assert bench.result.output is not None
 
 
 def test_white_space_is_no_new_instruction():

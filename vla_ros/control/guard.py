@@ -25,7 +25,7 @@ from vla_ros.control.guard_rules import (
     why_not_arm,
     why_not_reset,
 )
-from vla_ros.control.guard_state import GuardConfig, GuardResult, GuardState, Mode
+from vla_ros.control.guard_state import CLIPPED, STOPPED, GuardConfig, GuardResult, GuardState, Mode
 from vla_ros.control.intents import Reason, Stop, Track
 from vla_ros.control.joining import newest_complete
 from vla_ros.control.safety import Limited, Motion, is_at_rest
@@ -56,7 +56,7 @@ def guard_step(state: GuardState, inputs: Sequence[Sample[Any]], now: Now, confi
     # Nothing is sent in shadow, nor while disarmed or latched at rest: there the driver's own timeout holds.
     is_sent = limited is not None and not config.shadow and (state.mode is Mode.ARMED or was_moving)
     state = replace(state, is_sending=is_sent)
-    command = state.motion if is_sent else None
+    command = _command(state) if is_sent else None
     status = status_of(state, now, config)
     trace = trace_of_tick(state, inputs, now, tick.dt_s, limited, command, status)
     return GuardResult(state, command, _commanded_pose(state, config), status, trace)
@@ -68,7 +68,11 @@ def _start(state: GuardState, tick: Tick, now: Now, config: GuardConfig) -> Guar
         # Without commands for so long the driver has stopped the robot: what was commanded goes on from rest.
         motion = replace(state.motion, twist=zero_twist()) if state.motion else None
         counts = counted(state.counts, "slept")
-        state = replace(state, motion=motion, reobserve_after_ns=now.ros_ns, counts=counts)
+        if state.decision.source is not Source.NOBODY:
+            counts = counted(counts, f"{STOPPED}the guard slept")
+        # Nobody has been in command since: what this tick decides is no further stop.
+        asleep = Decision(Source.NOBODY, Stop(Reason.REOBSERVATION_AWAITED))
+        state = replace(state, motion=motion, decision=asleep, reobserve_after_ns=now.ros_ns, counts=counts)
     if not tick.jumped_back:
         return state
     counts = counted(state.counts, "clock jumped back")
@@ -108,7 +112,7 @@ def _armed(state: GuardState, now: Now, config: GuardConfig) -> GuardState:
         return state
     # A deadman from before arming, perhaps of a teleop that has died, must be heard anew.
     streams = state.streams.without(channels.TELEOP_DEADMAN)
-    return replace(state, mode=Mode.ARMED, streams=streams, reobserve_after_ns=now.ros_ns)
+    return replace(state, mode=Mode.ARMED, streams=streams, reobserve_after_ns=now.ros_ns, is_gripper_commanded=False)
 
 
 def _disarmed(state: GuardState) -> GuardState:
@@ -162,7 +166,7 @@ def _remember(state: GuardState, decision: Decision, now: Now) -> GuardState:
         return state
     reason = decision.intent.reason
     if was is not Source.NOBODY and reason.is_fault:
-        state = replace(state, counts=counted(state.counts, f"stopped: {reason.value}"))
+        state = replace(state, counts=counted(state.counts, f"{STOPPED}{reason.value}"))
     # Silence voids observations once, when it begins: were it to go on, the policy could never speak again.
     if reason not in _KEEPS_OBSERVATIONS or (reason is Reason.POLICY_SILENT and was is Source.POLICY):
         return replace(state, reobserve_after_ns=now.ros_ns)
@@ -177,8 +181,17 @@ def _move(state: GuardState, now: Now, tick: Tick, config: GuardConfig) -> tuple
     limited = state.decision.intent.execute(motion, tick.dt_s, config.contract)
     counts = state.counts
     for clip in limited.clips:
-        counts = counted(counts, f"clipped: {clip}")
-    return replace(state, motion=limited.motion, counts=counts), limited
+        counts = counted(counts, f"{CLIPPED}{clip}")
+    is_gripper_commanded = state.is_gripper_commanded or state.decision.intent.gripper is not None
+    state = replace(state, motion=limited.motion, counts=counts, is_gripper_commanded=is_gripper_commanded)
+    return state, limited
+
+
+def _command(state: GuardState) -> Motion | None:
+    """What the robot is sent. The opening from before arming is kept for its rate alone: nobody asks for it now."""
+    if state.motion is None or state.is_gripper_commanded:
+        return state.motion
+    return replace(state.motion, gripper=None)
 
 
 def _origin(state: GuardState, now: Now, config: GuardConfig) -> Motion | None:

@@ -16,6 +16,17 @@ from vla_ros.control.safety import Motion
 from vla_ros.control.streams import Streams
 from vla_ros.types import Pose
 
+# How the names of counts begin: of stops, by their reason, and of ticks on which a limit acted.
+STOPPED, CLIPPED = "stopped: ", "clipped: "
+
+
+def stops_in(counts: Mapping[str, int]) -> int:
+    """How often the guard took the robot from who commanded it, for a fault or because it had slept itself.
+
+    To be told to stop, disarmed or given another instruction is none; each interruption is one, however long.
+    """
+    return sum(count for name, count in counts.items() if name.startswith(STOPPED))
+
 
 class Mode(str, Enum):
     """DISARMED and LATCHED never move; only `arm` leads to ARMED, only `reset` out of LATCHED, to DISARMED."""
@@ -51,6 +62,7 @@ class GuardState:
     """motion: what is commanded, None until the robot has been seen; latched_by: why, in words.
 
     is_sending: whether the last tick sent the robot a command.
+    is_gripper_commanded: whether somebody in command has asked for an opening since arming; none is sent before.
     policy: the newest complete set of the policy, kept while it ages and newer sets stay incomplete.
     reobserve_after_ns: a policy's target made from an observation at or before this ROS time is void.
     """
@@ -62,6 +74,7 @@ class GuardState:
     motion: Motion | None = None
     still: StillRobot | None = None
     is_sending: bool = False
+    is_gripper_commanded: bool = False
     policy: PolicyTarget | None = None
     decision: Decision = _AT_START
     reobserve_after_ns: int = -1

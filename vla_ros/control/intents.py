@@ -49,6 +49,11 @@ _FAULTS = frozenset(
 class Intent(Protocol):
     """One tick's wish."""
 
+    @property
+    def gripper(self) -> float | None:
+        """The opening asked for, 0 closed to 1 open; None to leave it."""
+        ...
+
     def execute(self, motion: Motion, dt_s: float, contract: Contract) -> Limited:
         """The motion one tick later, within the contract's limits."""
         ...
@@ -86,6 +91,10 @@ class Stop:
 
     reason: Reason
     detail: str = ""
+
+    @property
+    def gripper(self) -> None:
+        """A stop asks nothing of the gripper."""
 
     def execute(self, motion: Motion, dt_s: float, contract: Contract) -> Limited:
         """Brake at the limit; the gripper holds."""

@@ -52,6 +52,9 @@ def required_inputs(config: PolicyConfig) -> Iterator[tuple[str, float]]:
     pose_age_s = contract.feedback.ee_pose.max_age_s
     yield channels.EE_POSE, pose_age_s
     yield channels.COMMANDED_POSE, pose_age_s
+    measured_twist = contract.feedback.ee_twist
+    if measured_twist is not None and measured_twist.required:
+        yield channels.EE_TWIST, measured_twist.max_age_s
     if contract.feedback.joint_states.required:
         yield channels.JOINT_STATES, contract.feedback.joint_states.max_age_s
     if config.needs.privileged:

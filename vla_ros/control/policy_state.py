@@ -27,6 +27,7 @@ class PolicyReason(str, Enum):
     POLICY_FAILED = "the policy failed"
     CHUNK_REFUSED = "the policy's chunk was refused"
     CHUNK_AWAITED = "waiting for the first chunk"
+    CHUNK_AHEAD = "waiting for the chunk to begin"
     CHUNK_ENDED = "the chunk has ended"
 
     @property
@@ -40,6 +41,7 @@ _NO_FAULTS = (
     PolicyReason.NO_INSTRUCTION,
     PolicyReason.TOLD_TO_STOP,
     PolicyReason.CHUNK_AWAITED,
+    PolicyReason.CHUNK_AHEAD,
 )
 
 

@@ -18,7 +18,7 @@ from vla_ros.control.clock import advance
 from vla_ros.control.frozen import follow_still_views
 from vla_ros.control.policy_report import policy_status, policy_trace
 from vla_ros.control.policy_rules import FINE, Trouble, ask, current_instruction, lasting, take_reply, why_blind
-from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyReason, PolicyResult, PolicyState
+from vla_ros.control.policy_state import Pending, PolicyConfig, PolicyOutput, PolicyReason, PolicyResult, PolicyState
 from vla_ros.control.streams import absorb, counted
 from vla_ros.types import NS_PER_S, Chunk, Now, Provenance, Sample, is_hold
 
@@ -45,7 +45,7 @@ def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, con
     trouble = _why_silent(state, blind, now, config)
     output = _output(state, now) if trouble == FINE else None
     if output is None and trouble == FINE:
-        trouble = (PolicyReason.CHUNK_ENDED, "")
+        trouble = (_why_no_row(state, now), "")
     if output is not None:
         state = replace(state, gripper=output.target.gripper)
     status = policy_status(state, trouble, now, config)
@@ -61,8 +61,10 @@ def _receive(state: PolicyState, sample: Sample[Any], now: Now, contract: Contra
     was = current_instruction(state)
     state = replace(state, streams=absorb(state.streams, sample, now, _depth_of(sample.channel, contract)))
     if sample.channel == channels.COMMAND and (was is None or was.strip() != str(sample.value).strip()):
-        # The plan for another sentence is void at once, and this sentence may be asked about this instant too.
-        return replace(state, plan=None, last_asked_ns=-1, trouble=lasting(state.trouble))
+        # What was made or asked for another sentence is void, even if that is given again a moment later; and this
+        # sentence may be asked about this instant too.
+        state = replace(state, plan=None, pending=_void(state.pending), last_asked_ns=-1)
+        return replace(state, trouble=lasting(state.trouble))
     return state
 
 
@@ -79,9 +81,13 @@ def _depth_of(channel: str, contract: Contract) -> int:
 
 def _forget_world(state: PolicyState) -> PolicyState:
     """Nothing seen or planned so far holds any more. A dead worker stays dead; a request in flight is for nothing."""
-    pending = replace(state.pending, instruction_hash="") if state.pending else None
-    state = replace(state, plan=None, pending=pending, still_views={}, last_asked_ns=-1, gripper=None)
+    state = replace(state, plan=None, pending=_void(state.pending), still_views={}, last_asked_ns=-1, gripper=None)
     return replace(state, trouble=lasting(state.trouble))
+
+
+def _void(pending: Pending | None) -> Pending | None:
+    """The same request, still in flight; its answer will be for no instruction."""
+    return replace(pending, instruction_hash="") if pending else None
 
 
 def _why_silent(state: PolicyState, blind: Trouble, now: Now, config: PolicyConfig) -> Trouble:
@@ -108,6 +114,11 @@ def _outlived(chunk: Chunk, now: Now, config: PolicyConfig) -> bool:
     """After a failure the plan from before is followed to its end, but never longer than a silent worker's."""
     age_s = (now.ros_ns - chunk.t_obs_ns) / NS_PER_S
     return now.ros_ns > chunk.end_ns or age_s > config.contract.timeouts.inference_s
+
+
+def _why_no_row(state: PolicyState, now: Now) -> PolicyReason:
+    is_ahead = state.plan is not None and now.ros_ns < state.plan.chunk.t_obs_ns
+    return PolicyReason.CHUNK_AHEAD if is_ahead else PolicyReason.CHUNK_ENDED
 
 
 def _output(state: PolicyState, now: Now) -> PolicyOutput | None:

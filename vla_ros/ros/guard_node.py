@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.duration import Duration
 from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
@@ -30,6 +33,7 @@ PARAMETERS = (
     Parameter("shadow", False, "Decide and tell, but publish nothing to the robot"),
     Parameter("trace", True, "Publish guard/trace, one JSON line per tick, which replay follows"),
 )
+_LAST_WORDS_S = 0.1
 
 
 class GuardNode(Node):
@@ -57,6 +61,18 @@ class GuardNode(Node):
         create_steady_timer(self, 1.0 / contract.rates.guard_hz, self._tick)
         self.get_logger().info(f"guarding {contract.name}: disarmed" + (", in shadow" if values["shadow"] else ""))
 
+    def close(self) -> None:
+        """Bring the robot to rest before falling silent: what its driver does then knows none of our limits."""
+        contract = self._config.contract
+        self._decide_now(channels.ARM, False)
+        for _ in range(math.ceil(contract.stop_time_s * contract.rates.guard_hz) + 2):
+            if self._last is None or self._last.command is None:
+                break
+            time.sleep(1.0 / contract.rates.guard_hz)
+            self._tick()
+        for publisher in (self._pose, self._twist):
+            publisher.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))
+
     def _tick(self) -> None:
         instant = now(self)
         result = guard_step(self._state, self._inbox.drain(), instant, self._config)
@@ -79,27 +95,29 @@ class GuardNode(Node):
             self._trace.publish(messages.to_trace(result.trace))
 
     def _on_arm(self, request: Any, response: Any) -> Any:
-        if not request.data:
-            self._request(channels.ARM, False)
-            response.success, response.message = True, "disarmed"
-            return response
-        refused = why_not_arm(self._state, now(self), self._config.contract)
-        if not refused:
-            self._request(channels.ARM, True)
-        response.success, response.message = not refused, f"not armed: {refused}" if refused else "armed"
+        self._decide_now(channels.ARM, bool(request.data))
+        state = self._state
+        if request.data:
+            response.success = state.mode is Mode.ARMED
+            refused = why_not_arm(state, now(self), self._config.contract)
+            response.message = "armed" if response.success else f"not armed: {refused}"
+        else:
+            response.success = True
+            response.message = f"latched by {state.latched_by}" if state.mode is Mode.LATCHED else "disarmed"
         return response
 
     def _on_reset(self, _request: Any, response: Any) -> Any:
-        refused = why_not_reset(self._state, now(self), self._config.contract)
         was_latched = self._state.mode is Mode.LATCHED
-        if not refused:
-            self._request(channels.RESET, None)
+        self._decide_now(channels.RESET, None)
+        refused = why_not_reset(self._state, now(self), self._config.contract)
         words = "reset; still disarmed" if was_latched else "nothing was latched"
         response.success, response.message = not refused, f"not reset: {refused}" if refused else words
         return response
 
-    def _request(self, channel: str, value: bool | None) -> None:
+    def _decide_now(self, channel: str, value: bool | None) -> None:
+        """A request is decided in a tick of its own, with all that was heard before, so that its answer is true."""
         self._inbox.put(Sample(channel, value, None, now(self).steady_ns))
+        self._tick()
 
     def _diagnose(self) -> Diagnosis:
         refused = {f"unreadable {name}": str(count) for name, count in self._inbox.error_counts.items()}

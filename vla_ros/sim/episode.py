@@ -15,9 +15,8 @@ import numpy as np
 
 from vla_ros.contract import Contract
 from vla_ros.control import channels
-from vla_ros.control.arbiter import Source
 from vla_ros.control.guard import guard_step
-from vla_ros.control.guard_state import GuardConfig, GuardResult, GuardState, Mode
+from vla_ros.control.guard_state import GuardConfig, GuardResult, GuardState, stops_in
 from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.control.policy_tick import policy_tick
 from vla_ros.control.safety import Motion
@@ -32,7 +31,8 @@ _POLICY_PARTS = (channels.POLICY_POSE, channels.POLICY_TWIST, channels.POLICY_GR
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """steps: of 12.5 ms, to success or to the end; stops: how often a motion was interrupted; latches: 0 or 1.
+    """steps: of 12.5 ms, to success or to the end; stops: motions that the guard interrupted (`stops_in`); latches: 0
+    or 1.
 
     clips: how often each limit acted; clipped_steps: steps on which any did.
     max_following_error_m: largest distance between the commanded and the measured hand.
@@ -131,7 +131,7 @@ def _tick(loop: _Loop, seen: Samples, step: int, setup: _Setup) -> tuple[_Loop, 
     if guarded.commanded_pose is not None:
         sample = Sample(channels.COMMANDED_POSE, guarded.commanded_pose, now.ros_ns, now.steady_ns)
         mail = (*mail, (step + 1, sample))
-    result = _count(loop.result, loop.guard, guarded, seen[0].value)
+    result = _count(loop.result, guarded, seen[0].value)
     return _Loop(decided.state, guarded.state, result, mail), guarded.command
 
 
@@ -199,18 +199,16 @@ def _obey(robot: SimRobot, motion: Motion | None, state: SimState) -> None:
         robot.step(motion.pose.position, 0.5 if motion.gripper is None else motion.gripper)
 
 
-def _count(result: EpisodeResult, before: GuardState, guarded: GuardResult, measured: Pose) -> EpisodeResult:
+def _count(result: EpisodeResult, guarded: GuardResult, measured: Pose) -> EpisodeResult:
     after = guarded.state
     clips = guarded.trace["clips"]
     counts = dict(result.clips)
     for clip in clips:
         counts[clip] = counts.get(clip, 0) + 1
-    stopped = before.decision.source is Source.POLICY and after.decision.source is Source.NOBODY
-    latched = before.mode is not Mode.LATCHED and after.mode is Mode.LATCHED
     return replace(
         result,
-        stops=result.stops + stopped,
-        latches=result.latches + latched,
+        stops=stops_in(after.counts),
+        latches=after.counts.get("latches", 0),
         clips=counts,
         clipped_steps=result.clipped_steps + bool(clips),
         max_following_error_m=max(result.max_following_error_m, _following_error(after.motion, measured)),
