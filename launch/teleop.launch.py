@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
 
 ARGUMENTS = (
     DeclareLaunchArgument("contract", description="Path of the robot's contract (YAML)"),
@@ -21,6 +22,11 @@ ARGUMENTS = (
         default_value="joy",
         choices=["joy", "keyboard"],
         description="joy listens to sensor_msgs/Joy on `joy`",
+    ),
+    DeclareLaunchArgument(
+        "joystick",
+        default_value=PathJoinSubstitution([FindPackageShare("vla_ros"), "config", "joystick.yaml"]),
+        description="Parameter file (YAML): which axis and button does what",
     ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the robot's nodes and topics"),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock"),
@@ -36,11 +42,12 @@ def generate_launch_description() -> LaunchDescription:
         name="teleop",
         namespace=LaunchConfiguration("namespace"),
         parameters=[
+            LaunchConfiguration("joystick"),
             {
                 "contract": ParameterValue(LaunchConfiguration("contract"), value_type=str),
                 "device": ParameterValue(LaunchConfiguration("device"), value_type=str),
                 "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
-            }
+            },
         ],
         prefix=LaunchConfiguration("terminal"),
         output="screen",

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from helpers import Probe, own_domain, spawn_node, wait_for
@@ -21,8 +22,10 @@ from sensor_msgs.msg import JointState, Joy
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool
 
+from vla_ros.contract_file import load_contract
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import LATCHING
+from vla_ros.ros.teleop_node import JOY_PARAMETERS
 from vla_ros.types import NS_PER_S, Pose
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -130,6 +133,48 @@ def test_the_enable_button_is_the_deadman_and_scales_the_stick(env: dict[str, st
         assert "Traceback" not in teleop.output()
 
 
+def test_the_joysticks_parameter_file_names_every_axis_and_button(env: dict[str, str]) -> None:
+    file = CONFIG / "joystick.yaml"
+    (section,) = yaml.safe_load(file.read_text(encoding="utf-8")).values()
+    given = {
+        f"{name}.{part}" if part else name
+        for name, value in section["ros__parameters"].items()
+        for part in (value if isinstance(value, dict) else [""])
+    }
+    assert given == {parameter.name for parameter in JOY_PARAMETERS}
+    with Probe(env) as probe, spawn_node("teleop_node", env, JOY, ("--params-file", str(file))) as teleop:
+        ear, joystick = Ear(probe), Joystick(probe)
+        joystick.hold(TURBO, forward=1.0)
+        wait_for(lambda: ear.twists and ear.twists[-1].twist.linear.x == pytest.approx(0.25), what="turbo")
+        assert "is not known here" not in teleop.output()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_teleop_that_is_ended_while_its_deadman_is_held_does_not_let_it_go(
+    env: dict[str, str], number: signal.Signals
+) -> None:
+    with Probe(env) as probe, spawn_node("teleop_node", env, JOY) as teleop:
+        ear, joystick = Ear(probe), Joystick(probe)
+        joystick.hold(ENABLE, forward=1.0)
+        ear.await_deadman(True)
+        teleop.signal(number)
+        assert teleop.wait() == 0
+        wait_for(lambda: not probe.node.count_publishers("teleop/deadman"), what="teleop is gone")
+        assert all(ear.deadman)
+
+
+def test_an_empty_status_does_no_harm(env: dict[str, str]) -> None:
+    with Probe(env) as probe, spawn_node("teleop_node", env, JOY) as teleop:
+        ear = Ear(probe)
+        statuses = probe.node.create_publisher(DiagnosticArray, "guard/status", 1)
+        wait_for(statuses.get_subscription_count, what="teleop listens to the guard")
+        statuses.publish(DiagnosticArray())
+        ear.await_diagnosis()
+        ear.await_diagnosis()
+        assert teleop.stop() == 0
+        assert "Traceback" not in teleop.output()
+
+
 def test_a_silent_joystick_makes_a_silent_teleop(env: dict[str, str]) -> None:
     with Probe(env) as probe, spawn_node("teleop_node", env, JOY):
         ear, joystick = Ear(probe), Joystick(probe)
@@ -179,7 +224,10 @@ def test_stamps_that_say_nothing_are_not_asked(env: dict[str, str], age_s: float
         ear.await_deadman(True)
 
 
-def test_a_guard_obeys_the_held_button_and_stops_when_teleop_is_killed(env: dict[str, str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_guard_obeys_the_held_button_and_stops_when_teleop_is_killed(
+    env: dict[str, str], number: signal.Signals
+) -> None:
     with (
         Probe(env) as probe,
         spawn_node("guard_node", env, {"contract": SAWYER}),
@@ -208,7 +256,7 @@ def test_a_guard_obeys_the_held_button_and_stops_when_teleop_is_killed(env: dict
         wait_for(lambda: guard_says("no instruction"), what="the human out of command")
         joystick.hold(ENABLE)
         wait_for(lambda: guard_says("teleop in command"), what="the human in command again")
-        teleop.signal(signal.SIGKILL)
+        teleop.signal(number)
         wait_for(lambda: guard_says("teleop fell silent while its deadman was held"), what="a stop")
 
 
@@ -274,7 +322,7 @@ def test_a_key_moves_for_a_pulse_and_the_release_is_said_again_and_again(env: di
         idle = len(ear.deadman)
         terminal.press("w")
         ear.await_deadman(True, False, since=idle)
-        assert ear.twists[-1].header.frame_id == "base_link"
+        assert ear.twists[-1].header.frame_id == load_contract(UR5E).frames.base
         assert {msg.twist.linear.x for msg in ear.twists} == {0.15}
         stamps_ns = [messages.from_stamp(msg.header.stamp) for msg in ear.twists]
         assert stamps_ns[-1] - stamps_ns[0] <= 0.3 * NS_PER_S
@@ -312,6 +360,19 @@ def test_last_words_arrive_before_the_node_ends(env: dict[str, str]) -> None:
         wait_for(lambda: ear.stops == [True, False], 2.0, "the emergency stop")
         wait_for(lambda: not ear.deadman[-1], 2.0, "the deadman's release")
         wait_for(lambda: [msg.data for msg in ear.commands] == ["stop"], 2.0, "the policy's stop")
+
+
+def test_an_interrupt_in_the_middle_of_a_pulse_does_not_let_go(env: dict[str, str]) -> None:
+    with Probe(env) as probe, Terminal(env) as terminal:
+        ear = Ear(probe)
+        ear.await_deadman(False)
+        idle = len(ear.deadman)
+        terminal.press("w")
+        ear.await_deadman(True, since=idle)
+        terminal.press("\x03")
+        assert terminal.wait() == 0
+        wait_for(lambda: not probe.node.count_publishers("teleop/deadman"), what="teleop is gone")
+        assert ear.deadman[-1]
 
 
 @pytest.mark.parametrize("how", ["q", "\x03", signal.SIGTERM])

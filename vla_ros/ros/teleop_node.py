@@ -39,6 +39,7 @@ from vla_ros.control.human import (
     read_joy,
 )
 from vla_ros.errors import MessageError, VlaRosError
+from vla_ros.geometry import zero_twist
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import LATCHING, OFFERED, SAID_ONCE
 from vla_ros.ros.parameters import Parameter, declare, help_text
@@ -100,7 +101,7 @@ class TeleopNode(Node):
         self._gripper = self.create_publisher(JointState, channels.TELEOP_GRIPPER, OFFERED)
         self._deadman = self.create_publisher(Bool, channels.TELEOP_DEADMAN, OFFERED)
         self._emergency_stop = self.create_publisher(Bool, contract.emergency_stop.topic, LATCHING)
-        self._is_held = False
+        self._is_held: bool | None = None  # nothing said yet
         self._guard_says = "guard not heard yet"
         self.create_subscription(DiagnosticArray, "guard/status", self._on_guard, OFFERED)
         self._diagnostics = DiagnosticsPublisher(self, self._diagnose)
@@ -130,16 +131,20 @@ class TeleopNode(Node):
         return self._guard_says
 
     def close(self) -> None:
-        """Let go of the deadman and, whatever happens, of the terminal."""
+        """Let last words arrive and, whatever happens, let go of the terminal.
+
+        A deadman that is held now was not let go by the human: the guard is to miss it, not the policy to take over.
+        """
         try:
-            self._deadman.publish(messages.to_bool(False))
+            if self._is_held is False:
+                self._deadman.publish(messages.to_bool(False))
             _deliver(self._deadman, self._emergency_stop, *self._device.publishers)
         finally:
             self._device.close()
 
     def _on_guard(self, msg: Any) -> None:
-        status = messages.from_diagnostics(msg)[0]
-        self._guard_says = f"{status.values.get('mode', '')}: {status.message}"
+        for status in messages.from_diagnostics(msg):
+            self._guard_says = f"{status.values.get('mode', '')}: {status.message}"
 
     def _diagnose(self) -> Diagnosis:
         return OK, "deadman held" if self._is_held else "deadman released", {"guard": self._guard_says}
@@ -181,6 +186,7 @@ class _KeyboardDevice:
             elif key == "x":
                 self._command.publish(messages.to_string("stop"))
             elif key == "q":
+                self._node.command(False, zero_twist(), None)
                 raise Finished
             else:
                 self._keyboard = press(self._keyboard, key, now_ns, self._gripper_s)

@@ -38,4 +38,7 @@ class SingleKeys:
 
 
 def _in_foreground(file: int) -> bool:
-    return os.tcgetpgrp(file) == os.getpgrp()
+    try:
+        return os.tcgetpgrp(file) == os.getpgrp()
+    except OSError:  # a terminal, but not the one that controls this process
+        return False
