@@ -13,10 +13,11 @@ from typing import Annotated, Literal, TypeAlias
 
 from vla_ros.contract_values import frame_id, identifier, joint_name, non_negative, topic_name, up_to, within
 
-# As sensor_msgs/image_encodings names them; the bayer and yuv ones are read through cv_bridge.
+# As sensor_msgs/image_encodings names them; those of the last line are read through cv_bridge.
 Encoding: TypeAlias = Literal[
     "rgb8", "bgr8", "rgba8", "bgra8", "mono8", "16UC1", "32FC1", "jpeg", "png",
     "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8", "uyvy", "yuyv", "yuv422", "yuv422_yuy2",
+    "mono16", "rgb16", "bgr16", "rgba16", "bgra16",
 ]  # fmt: skip
 Name = Annotated[str, identifier]
 Topic = Annotated[str, topic_name]

@@ -28,6 +28,9 @@ from vla_ros.strict import BROKEN, Problem
 
 _PACKED = ("jpeg", "png")
 _FOREIGN_TRANSPORTS = ("compressedDepth", "theora", "ffmpeg", "zstd")
+_SHARED_COLOURS = ("uyvy", "yuyv", "yuv422", "yuv422_yuy2")  # by two neighbours each
+_MOSAICS = ("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8")
+_SMALLEST_MOSAIC = 3
 _OWN_TOPICS = ("command", "joy", "clock", "policy", "guard", "teleop", "sim", "diagnostics")
 _ROUNDING = 1e-9  # 0.3 / 1.5 is a little less than 0.2, 0.6 / 3 a little more
 
@@ -61,6 +64,19 @@ def camera_formats(cameras: Mapping[str, Camera]) -> Iterator[Problem]:
         if ending == "compressed" and camera.transport == "raw":
             text = f"is raw, but topic {camera.topic} carries compressed images; choices: compressed"
             yield Problem(f"cameras.{view}.transport", text)
+
+
+def camera_sizes(cameras: Mapping[str, Camera]) -> Iterator[Problem]:
+    """Some encodings spread a pixel's colour over its neighbours, which must be there."""
+    for view, camera in cameras.items():
+        if camera.encoding in _SHARED_COLOURS and camera.width % 2:
+            text = f"is {camera.width}; must be even: {camera.encoding} shares colours between two neighbours"
+            yield Problem(f"cameras.{view}.width", text)
+        for side in ("width", "height"):
+            pixels = getattr(camera, side)
+            if camera.encoding in _MOSAICS and pixels < _SMALLEST_MOSAIC:
+                text = f"is {pixels}; must be at least {_SMALLEST_MOSAIC}: {camera.encoding} is a mosaic of colours"
+                yield Problem(f"cameras.{view}.{side}", text)
 
 
 def camera_times(cameras: Mapping[str, Camera], max_camera_skew_s: float) -> Iterator[Problem]:
@@ -255,6 +271,7 @@ def _diagonal(box: Box) -> float:
 Rule = Callable[..., Iterator[Problem]]
 RULES: tuple[Rule, ...] = (
     camera_formats,
+    camera_sizes,
     camera_times,
     frozen_camera,
     feedback_times,

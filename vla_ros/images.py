@@ -1,6 +1,6 @@
 """Camera frames as numpy: layouts, headers of compressed files, and conversion to RGB.
 
-No ROS here, and OpenCV is imported only when something is to be compressed or decompressed.
+No ROS here, and OpenCV is imported only when it has something to convert.
 """
 
 from __future__ import annotations
@@ -49,10 +49,28 @@ LAYOUTS: Mapping[str, Layout] = {
     "mono8": Layout(np.dtype(np.uint8), 1),
     "16UC1": Layout(np.dtype(np.uint16), 1),
     "32FC1": Layout(np.dtype(np.float32), 1),
+    **dict.fromkeys(("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"), Layout(np.dtype(np.uint8), 1)),
+    **dict.fromkeys(("uyvy", "yuyv", "yuv422", "yuv422_yuy2"), Layout(np.dtype(np.uint8), 2)),
+    "mono16": Layout(np.dtype(np.uint16), 1),
+    **dict.fromkeys(("rgb16", "bgr16"), Layout(np.dtype(np.uint16), 3)),
+    **dict.fromkeys(("rgba16", "bgra16"), Layout(np.dtype(np.uint16), 4)),
 }
 COMPRESSED = ("jpeg", "png")
 DEPTH = ("16UC1", "32FC1")
+_BYTES_IN_WORDS = 257  # 65535 / 255
 _CHANNEL_ORDER = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "rgba8": [0, 1, 2], "bgra8": [2, 1, 0], "mono8": [0, 0, 0]}
+_DEEP = {f"{name.removesuffix('8')}16": name for name in _CHANNEL_ORDER}
+_OPENCV_CODES = {
+    # OpenCV names a mosaic by its second row, from the second pixel on.
+    "bayer_rggb8": "COLOR_BayerBG2RGB",
+    "bayer_bggr8": "COLOR_BayerRG2RGB",
+    "bayer_gbrg8": "COLOR_BayerGR2RGB",
+    "bayer_grbg8": "COLOR_BayerGB2RGB",
+    "uyvy": "COLOR_YUV2RGB_UYVY",
+    "yuv422": "COLOR_YUV2RGB_UYVY",  # ROS's older name of uyvy
+    "yuyv": "COLOR_YUV2RGB_YUY2",
+    "yuv422_yuy2": "COLOR_YUV2RGB_YUY2",  # ROS's older name of yuyv
+}
 
 
 def frame_to_rgb(frame: Frame) -> ImageArray:
@@ -62,9 +80,14 @@ def frame_to_rgb(frame: Frame) -> ImageArray:
     """
     if frame.encoding in COMPRESSED:
         return _decode(frame)
+    if frame.encoding in _OPENCV_CODES:
+        return _converted(frame)
+    if frame.encoding in _DEEP:
+        shallow = (frame.pixels // _BYTES_IN_WORDS).astype(np.uint8)
+        return _pick_channels(np.atleast_3d(shallow), _CHANNEL_ORDER[_DEEP[frame.encoding]])
     order = _CHANNEL_ORDER.get(frame.encoding)
     if order is None:
-        known = ", ".join((*_CHANNEL_ORDER, *COMPRESSED))
+        known = ", ".join((*_CHANNEL_ORDER, *_OPENCV_CODES, *_DEEP, *COMPRESSED))
         raise MessageError("not_colour", f"a frame in {frame.encoding} has no colours; one of {known} has")
     return _pick_channels(np.atleast_3d(frame.pixels), order)
 
@@ -107,6 +130,13 @@ def _pick_channels(pixels: NDArray[Any], order: list[int]) -> ImageArray:
     for target, source in enumerate(order):  # three strided copies are several times faster than pixels[..., order]
         rgb[..., target] = pixels[..., source]
     return rgb
+
+
+def _converted(frame: Frame) -> ImageArray:
+    import cv2
+
+    code = getattr(cv2, _OPENCV_CODES[frame.encoding])
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame.pixels), code), np.uint8)
 
 
 def _decode(frame: Frame) -> ImageArray:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import array
 import struct
+import sys
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -15,12 +17,20 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 
 from vla_ros.contract import Camera
-from vla_ros.errors import MessageError
+from vla_ros.contract_file import load_contract
+from vla_ros.errors import ContractError, MessageError
 from vla_ros.images import COMPRESSED, DEPTH, LAYOUTS, encode, frame_to_rgb
-from vla_ros.ros import image_messages
-from vla_ros.ros.image_messages import from_compressed_image, from_image, to_compressed_image, to_image
+from vla_ros.ros.image_messages import (
+    BRIDGED,
+    from_compressed_image,
+    from_image,
+    require_readable,
+    to_compressed_image,
+    to_image,
+)
 from vla_ros.types import Frame
 
+CONTRACT = Path(__file__).parents[2] / "config" / "sawyer_sim.yaml"
 MODEST = settings(max_examples=40, deadline=None)
 
 
@@ -94,7 +104,7 @@ def test_depth_is_read_in_the_messages_byte_order(is_bigendian: int) -> None:
     assert frame.pixels.tolist() == [[0.5, -2.25]]
 
 
-@pytest.mark.parametrize("encoding", sorted(LAYOUTS))
+@pytest.mark.parametrize("encoding", sorted(set(LAYOUTS) - set(BRIDGED)))
 @pytest.mark.parametrize("padding", [0, 5])
 def test_a_frame_is_a_read_only_view_of_its_message(encoding: str, padding: int) -> None:
     msg = padded(to_image(Frame(noise(encoding, 8, 6), encoding), 0, "camera"), padding)
@@ -276,33 +286,97 @@ def test_no_damaged_file_does_worse_than_a_message_error(encoding: str, data: st
         pass
 
 
-def test_every_encoding_that_a_contract_may_name_can_be_read() -> None:
-    named = set(get_args(get_type_hints(Camera)["encoding"]))
-    assert named == {*LAYOUTS, *COMPRESSED, *image_messages.BRIDGED}
+RED, GREEN, BLUE, GREY = (200, 0, 0), (0, 200, 0), (0, 0, 200), (120, 120, 120)
+PAINT = (RED, GREEN, BLUE, GREY)
 
 
-def test_a_bayer_image_goes_through_cv_bridge_padding_and_all() -> None:
-    pytest.importorskip("cv_bridge")
-    mosaic = np.zeros((8, 8), np.uint8)
-    mosaic[0::2, 0::2] = 255  # only the red sites of an RGGB pattern see light
-    msg = padded(to_image(Frame(mosaic, "mono8"), 0, "camera"), 3)
-    msg.encoding = "bayer_rggb8"
-    frame = from_image(msg, camera("bayer_rggb8", 8, 8))
-    assert frame.encoding == "rgb8" and not frame.pixels.flags.writeable
-    red, green, blue = frame_to_rgb(frame)[2:6, 2:6].reshape(-1, 3).mean(axis=0)
-    assert red > 200 and green < 1 and blue < 1
+def quarters(width: int, height: int) -> np.ndarray:
+    """Red and green above, blue and grey below. (height, width, 3)"""
+    image = np.zeros((height, width, 3), np.uint8)
+    for index, colour in enumerate(PAINT):
+        row, column = divmod(index, 2)
+        image[row * height // 2 : (row + 1) * height // 2, column * width // 2 : (column + 1) * width // 2] = colour
+    return image
 
 
-def test_what_cv_bridge_cannot_read_is_a_message_error() -> None:
-    msg = to_image(Frame(noise("mono8", 16, 8), "mono8"), 0, "camera")
-    yuv = camera("yuv422_yuy2", 8, 8)
-    msg.encoding, msg.width = "yuv422_yuy2", 8
-    try:
-        assert from_image(msg, yuv).pixels.shape == (8, 8, 3)  # ROS's own cv_bridge
-    except MessageError as error:
-        assert error.kind == "no_cv_bridge"  # the port on PyPI, or none at all
-    assert kind_of(from_image, with_data(msg, bytes(127)), yuv) == "truncated"
-    assert kind_of(from_image, msg, replace(yuv, width=16)) == "wrong_size"
+def as_sent(rgb: np.ndarray, encoding: str) -> np.ndarray:
+    """What a camera makes of it, by the encoding's definition. Colours must not change within a pair of pixels."""
+    opaque = np.full((*rgb.shape[:2], 1), 255, np.uint8)
+    if encoding.startswith("bayer"):
+        channel_at = np.array(["rgb".index(site) for site in encoding.removeprefix("bayer_")[:4]]).reshape(2, 2)
+        channel = np.tile(channel_at, (rgb.shape[0] // 2, rgb.shape[1] // 2))
+        return np.take_along_axis(rgb, channel[..., None], axis=2)[..., 0]
+    if encoding in ("uyvy", "yuv422", "yuyv", "yuv422_yuy2"):
+        # ITU-R BT.601, luma 16 to 235.
+        red, green, blue = (rgb[..., index] / 255.0 for index in range(3))
+        y = 16.0 + 65.481 * red + 128.553 * green + 24.966 * blue
+        u = 128.0 - 37.797 * red - 74.203 * green + 112.0 * blue
+        v = 128.0 + 112.0 * red - 93.786 * green - 18.214 * blue
+        chroma = np.where(np.arange(rgb.shape[1]) % 2 == 0, u, v)
+        pair = (chroma, y) if encoding in ("uyvy", "yuv422") else (y, chroma)
+        return np.stack(pair, axis=-1).round().astype(np.uint8)
+    return {
+        "rgb8": rgb,
+        "bgr8": rgb[..., ::-1],
+        "rgba8": np.concatenate([rgb, opaque], axis=-1),
+        "bgra8": np.concatenate([rgb[..., ::-1], opaque], axis=-1),
+        "mono8": rgb[..., 0],
+    }[encoding.replace("16", "8")].astype(LAYOUTS[encoding].dtype) * (257 if encoding.endswith("16") else 1)
+
+
+@pytest.mark.parametrize("encoding", get_args(get_type_hints(Camera)["encoding"]))
+def test_every_encoding_that_a_contract_may_name_can_be_read(encoding: str) -> None:
+    width, height = 16, 12
+    rgb = quarters(width, height)
+    if encoding in DEPTH:
+        msg = to_image(Frame(noise(encoding, width, height), encoding), 0, "camera")
+        assert kind_of(frame_to_rgb, from_image(msg, camera(encoding, width, height))) == "not_colour"
+        return
+    if encoding in COMPRESSED:
+        frame = from_compressed_image(
+            to_compressed_image(encode(rgb, encoding), 0, ""), camera(encoding, width, height)
+        )
+    else:
+        msg = padded(to_image(Frame(as_sent(rgb, encoding), encoding), 0, "camera"), 3)
+        frame = from_image(msg, camera(encoding, width, height))
+    image = frame_to_rgb(frame)
+    assert image.shape == (height, width, 3) and image.dtype == np.uint8
+    expected = np.stack([rgb[..., 0]] * 3, axis=-1) if encoding.startswith("mono") else rgb
+    # Away from the borders between colours, which a mosaic and a jpeg blur.
+    inside = [(row, column) for row in (2, 3, 8, 9) for column in (3, 4, 11, 12)]
+    tolerance = 25 if encoding == "jpeg" else 3
+    for row, column in inside:
+        difference = np.abs(image[row, column].astype(int) - expected[row, column])
+        assert difference.max() <= tolerance, (row, column, image[row, column], expected[row, column])
+
+
+def test_a_camera_that_needs_cv_bridge_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = load_contract(CONTRACT)
+    deep = replace(contract, cameras={"front": replace(contract.cameras["front"], encoding="rgb16")})
+    require_readable(deep)
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    require_readable(contract)
+    with pytest.raises(ContractError, match=r"cameras.front.encoding: rgb16 is read through cv_bridge, which is not"):
+        require_readable(deep)
+    msg = to_image(Frame(noise("rgb16", 128, 128), "rgb16"), 0, "camera")
+    assert kind_of(from_image, msg, deep.cameras["front"]) == "no_cv_bridge"
+
+
+def test_words_in_the_other_byte_order_are_turned_round() -> None:
+    words = noise("bgr16", 6, 4)
+    msg = padded(to_image(Frame(words.astype(words.dtype.newbyteorder(">")), "bgr16"), 0, "camera"), 6)
+    assert msg.is_bigendian
+    assert np.array_equal(from_image(msg, camera("bgr16", 6, 4)).pixels, words)
+
+
+@pytest.mark.parametrize("encoding", ["yuv422_yuy2", "bayer_grbg8", "rgb16"])
+def test_a_broken_image_in_a_rare_encoding_is_refused(encoding: str) -> None:
+    rare = camera(encoding, 8, 8)
+    msg = to_image(Frame(noise(encoding, 8, 8), encoding), 0, "camera")
+    size = len(msg.data)
+    assert kind_of(from_image, with_data(msg, bytes(size - 1)), rare) == "truncated"
+    assert kind_of(from_image, msg, replace(rare, width=16)) == "wrong_size"
 
 
 def test_pixels_that_are_not_of_the_encoding_are_a_programming_error() -> None:

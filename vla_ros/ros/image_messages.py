@@ -6,6 +6,7 @@ MessageError kinds: wrong_encoding, wrong_size, bad_step, truncated, oversized, 
 from __future__ import annotations
 
 import array
+import importlib.util
 import sys
 from typing import Any
 
@@ -13,31 +14,37 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 
-from vla_ros.contract import Camera
-from vla_ros.errors import MessageError
-from vla_ros.images import COMPRESSED, LAYOUTS, compressed_size, read_only
+from vla_ros.contract import Camera, Contract
+from vla_ros.errors import ContractError, MessageError
+from vla_ros.images import COMPRESSED, LAYOUTS, Layout, compressed_size, read_only
 from vla_ros.ros.messages import to_stamped_header
 from vla_ros.types import Frame
 
-# Bytes per pixel of the encodings that are left to cv_bridge.
-BRIDGED = {
-    "bayer_rggb8": 1, "bayer_bggr8": 1, "bayer_gbrg8": 1, "bayer_grbg8": 1,
-    "uyvy": 2, "yuyv": 2, "yuv422": 2, "yuv422_yuy2": 2,
-}  # fmt: skip
+BRIDGED = ("mono16", "rgb16", "bgr16", "rgba16", "bgra16")
+"""The rarer encodings, which are left to cv_bridge."""
+
+
+def require_readable(contract: Contract) -> None:
+    """Raises ContractError if a camera's encoding is left to cv_bridge and that is not here."""
+    for view, camera in contract.cameras.items():
+        if camera.encoding in BRIDGED and importlib.util.find_spec("cv_bridge") is None:
+            text = f"cameras.{view}.encoding: {camera.encoding} is read through cv_bridge, which is not installed"
+            raise ContractError(f"{text}: sudo apt-get install ros-$ROS_DISTRO-cv-bridge, or pip install cv-bridge")
 
 
 def from_image(msg: Any, camera: Camera) -> Frame:
     """sensor_msgs/Image as the contract's camera sends it -> a read-only view of its pixels.
 
-    Row padding is skipped. What only cv_bridge can read becomes an rgb8 frame, a copy.
+    Row padding is skipped. What only cv_bridge can read is a copy.
     """
     _require_encoding(msg.encoding, camera)
     _require_size(msg.width, msg.height, camera)
-    if camera.encoding in BRIDGED:
-        return Frame(_through_cv_bridge(msg), "rgb8")
     layout = LAYOUTS[camera.encoding]
     rows = _rows(msg, layout.pixel_bytes)
     dtype = layout.dtype.newbyteorder(">" if msg.is_bigendian else "<")
+    if camera.encoding in BRIDGED:
+        compact = rows[:, : msg.width * layout.pixel_bytes].view(dtype)
+        return Frame(_through_cv_bridge(compact.astype(layout.dtype), layout, msg), camera.encoding)
     step, item = rows.strides[0], dtype.itemsize
     shape: tuple[int, ...] = (msg.height, msg.width)
     strides: tuple[int, ...] = (step, layout.pixel_bytes)
@@ -102,19 +109,22 @@ def _rows(msg: Any, pixel_bytes: int) -> NDArray[np.uint8]:
     return data.reshape(msg.height, msg.step)
 
 
-def _through_cv_bridge(msg: Any) -> NDArray[np.uint8]:
-    pixel_bytes = BRIDGED[msg.encoding]
-    compact = _rows(msg, pixel_bytes)[:, : msg.width * pixel_bytes]  # the PyPI port of cv_bridge ignores `step`
-    plain = Image(height=msg.height, width=msg.width, encoding=msg.encoding)
-    plain.step = msg.width * pixel_bytes
-    _fill(plain.data, compact)
+def _through_cv_bridge(words: NDArray[Any], layout: Layout, msg: Any) -> NDArray[Any]:
+    """(height, width) or (height, width, channels). words: (height, n), without padding, in this machine's byte order.
+
+    The port of cv_bridge on PyPI heeds neither `step` nor `is_bigendian`, and converts no colours: it is spared both.
+    """
+    plain = Image(height=msg.height, width=msg.width, encoding=msg.encoding, step=msg.width * layout.pixel_bytes)
+    plain.is_bigendian = int(sys.byteorder == "big")
+    _fill(plain.data, words)
     try:
         from cv_bridge import CvBridge
 
-        rgb = CvBridge().imgmsg_to_cv2(plain, "rgb8")
+        pixels = np.asarray(CvBridge().imgmsg_to_cv2(plain, "passthrough"))
     except (ImportError, TypeError, KeyError) as error:  # CvBridgeError is a TypeError; the port lets KeyErrors out
         raise MessageError("no_cv_bridge", f"cv_bridge cannot read {msg.encoding} here: {error}") from error
-    return read_only(np.asarray(rgb, np.uint8))
+    channels = () if layout.channels == 1 else (layout.channels,)
+    return read_only(pixels.reshape(msg.height, msg.width, *channels))
 
 
 def _fill(data: array.array[int], pixels: NDArray[Any]) -> None:

@@ -24,6 +24,7 @@ from vla_ros.control.policy_tick import policy_tick
 from vla_ros.errors import PolicyError, VlaRosError
 from vla_ros.policy.client import WorkerClient
 from vla_ros.ros import messages
+from vla_ros.ros.image_messages import require_readable
 from vla_ros.ros.inbox import Inbox, subscribe
 from vla_ros.ros.inputs import OFFERED, policy_inputs
 from vla_ros.ros.parameters import Parameter, declare, help_text
@@ -115,6 +116,7 @@ class PolicyNode(LifecycleNode):
     def _configure(self) -> None:
         values = self._values
         contract = load_contract(values["contract"])
+        require_readable(contract)
         self._worker = WorkerClient(
             values["policy_python"] or sys.executable,
             values["policy"],
