@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
-
 from vla_ros.errors import BagError
+
+NEEDED = "bags need rosbags and mcap: pip install rosbags mcap"
+
+try:
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    from rosbags.typesys.store import Typestore
+except ImportError as _error:
+    raise BagError(f"{NEEDED} ({_error})") from _error
 
 FIELD_TYPE = re.compile(r"^\s*([A-Za-z]\w*(?:/\w+)*)", re.MULTILINE)
 

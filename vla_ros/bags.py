@@ -12,25 +12,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, cast
 
-from mcap.exceptions import McapError
-from mcap.reader import NonSeekingReader
-from mcap.records import Channel, Schema
-from rosbags.interfaces import (
-    Connection,
-    ConnectionExtRosbag2,
-    QosDurability,
-    QosHistory,
-    QosLiveliness,
-    QosReliability,
-    QosTime,
-)
-from rosbags.interfaces import Qos as BagQos
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
-from rosbags.rosbag2.metadata import parse_qos
-from rosbags.rosbag2.storage_mcap import McapWriter
-
-from vla_ros.bag_types import Definition, define_from_text
+from vla_ros.bag_types import NEEDED, Definition, define_from_text
 from vla_ros.errors import BagError, VlaRosError
+
+try:
+    from mcap.exceptions import McapError
+    from mcap.reader import NonSeekingReader
+    from mcap.records import Channel, Schema
+    from rosbags.interfaces import (
+        Connection,
+        ConnectionExtRosbag2,
+        QosDurability,
+        QosHistory,
+        QosLiveliness,
+        QosReliability,
+        QosTime,
+    )
+    from rosbags.interfaces import Qos as BagQos
+    from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
+    from rosbags.rosbag2.metadata import parse_qos
+    from rosbags.rosbag2.storage_mcap import McapWriter
+except ImportError as _error:
+    raise BagError(f"{NEEDED} ({_error})") from _error
 
 PART = ".part"
 PUBLISHERS_NOTE = "vla_ros.publishers"  # JSON: topic -> full names of the nodes that published it

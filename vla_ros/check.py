@@ -28,9 +28,12 @@ class StopBound:
         return self.detection_s + self.stop_s
 
 
-def run_check(path: str, live: bool, duration_s: float, print: Callable[[str], None] = builtins.print) -> int:
+def run_check(
+    path: str, live: bool, duration_s: float, print: Callable[[str], None] = builtins.print, namespace: str = ""
+) -> int:
     """Check a contract file, and if `live` the running graph for duration_s; say what was found.
 
+    namespace: of the robot's topics, "" for none.
     Returns the exit status: 0 valid (and the graph matches), 1 the graph differs, 2 the file is refused.
     """
     try:
@@ -40,17 +43,17 @@ def run_check(path: str, live: bool, duration_s: float, print: Callable[[str], N
         return INVALID
     for line in summary(contract):
         print(line)
-    return _check_live(contract, duration_s, print) if live else VALID
+    return _check_live(contract, duration_s, namespace, print) if live else VALID
 
 
-def _check_live(contract: Contract, duration_s: float, print: Callable[[str], None]) -> int:
+def _check_live(contract: Contract, duration_s: float, namespace: str, print: Callable[[str], None]) -> int:
     try:
         from vla_ros.ros.live_graph import snapshot_of_running_graph
     except ImportError as error:
         print(f"--live needs ROS 2 in this Python: {error}")
         return INVALID
     print(f"\nlistening to the running graph for {duration_s:g} s")
-    found = mismatches(contract, snapshot_of_running_graph(contract, duration_s))
+    found = mismatches(contract, snapshot_of_running_graph(contract, duration_s, namespace))
     for text in found:
         print(f"  mismatch: {text}")
     print(f"the graph differs from the contract in {len(found)} ways" if found else "the graph matches the contract")
@@ -70,6 +73,7 @@ def stop_bounds(contract: Contract) -> tuple[StopBound, ...]:
         StopBound("required camera silent", camera_s + silence_s, stop_s),
         StopBound("camera frozen while moving", timeouts.frozen_camera_s + silence_s, stop_s),
         StopBound("tool pose silent", feedback.ee_pose.max_age_s + guard_s, stop_s),
+        *_joints_silent(contract, guard_s, silence_s),
         StopBound("teleop silent", timeouts.teleop_s + guard_s, stop_s),
         StopBound("deadman silent", timeouts.deadman_s + guard_s, stop_s),
         StopBound("ROS clock stands still", timeouts.clock_s + guard_s, stop_s),
@@ -78,6 +82,15 @@ def stop_bounds(contract: Contract) -> tuple[StopBound, ...]:
     if contract.emergency_stop.required:
         bounds.append(StopBound("emergency stop silent", contract.emergency_stop.silence_s + guard_s, stop_s))
     return (*bounds, StopBound("guard dead: the driver begins to stop", timeouts.driver_s, 0.0))
+
+
+def _joints_silent(contract: Contract, guard_s: float, silence_s: float) -> Iterator[StopBound]:
+    """With limits the guard misses the joints itself; without, the policy node, if they are required."""
+    joints = contract.feedback.joint_states
+    has_limits = contract.limits.joint_margin is not None
+    if has_limits or joints.required:
+        noticed_s = joints.max_age_s + (guard_s if has_limits else silence_s)
+        yield StopBound("joints silent", noticed_s, contract.stop_time_s)
 
 
 def summary(contract: Contract) -> Iterator[str]:

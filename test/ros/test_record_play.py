@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import subprocess
 import sys
 import termios
 import time
@@ -154,6 +155,28 @@ def test_recorded_from_one_process_played_by_another_equal_byte_for_byte(env: di
         assert play.wait() == 0
         wait_for(lambda: counts(again) == [20, 20, 1], what="all messages again")
         assert again == sent
+
+
+WITHOUT = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("rosbags", "mcap"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Block())
+from vla_ros.commands import nodes
+sys.exit(getattr(nodes, sys.argv.pop(1))())
+"""
+
+
+@pytest.mark.parametrize("node", ["record_node", "play_node"])
+def test_without_what_bags_need_it_is_one_line_that_says_what_to_install(env: dict[str, str], node: str) -> None:
+    with Process([sys.executable, "-c", WITHOUT, node], env) as process:
+        assert process.wait() == 2
+        (line,) = process.output().splitlines()
+        assert line.startswith("error: bags need rosbags and mcap: pip install rosbags mcap")
 
 
 def test_a_recording_opens_with_the_mcap_readers(env: dict[str, str], tmp_path: Path) -> None:
@@ -319,10 +342,14 @@ def test_what_a_guard_published_is_left_out_unless_asked_for(
     words = [(f"/{topic}", 0.1, topic) for topic in topics]
     bag = write_bag(tmp_path / "bag", words, **{"servo/twist": "/arm/guard", "said": "/somebody"})
     parameters = {"bag": bag, "include_guard_outputs": include, "loop": True, "clock_hz": 0.0}
+    expected = set(topics) if include else {"said", "policy/target_pose"}
     with Probe(env) as probe, spawn_node("play_node", env, parameters):
-        wait_for(lambda: probe.node.count_publishers("/said"), what="the player")
-        played = {topic for topic in topics if probe.node.count_publishers(f"/{topic}")}
-        assert played == (set(topics) if include else {"said", "policy/target_pose"})
+
+        def played() -> set[str]:
+            return {topic for topic in topics if probe.node.count_publishers(f"/{topic}")}
+
+        wait_for(lambda: played() >= expected, what="the player")
+        assert played() == expected
 
 
 def test_a_topic_filter(env: dict[str, str], tmp_path: Path) -> None:
@@ -394,6 +421,32 @@ def test_the_space_key_pauses_and_the_terminal_is_put_back(env: dict[str, str], 
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(terminal)
+
+
+SINGLE_KEYS = "from vla_ros.ros.terminal import SingleKeys; print(SingleKeys().available)"
+
+
+def test_a_terminal_that_is_not_the_processs_own_gives_no_keys(env: dict[str, str]) -> None:
+    terminal, stdin = pty.openpty()
+    try:
+        command = [sys.executable, "-c", SINGLE_KEYS]
+        done = subprocess.run(command, env=env, stdin=stdin, capture_output=True, text=True, start_new_session=True)
+        assert (done.stdout, done.stderr) == ("False\n", "")
+    finally:
+        os.close(terminal)
+        os.close(stdin)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_chosen_topics_without_messages_are_refused(env: dict[str, str], tmp_path: Path, loop: bool) -> None:
+    writer = BagWriter(tmp_path / "bag")
+    for topic in ("/said", "/never"):
+        writer.add_topic(topic, define("std_msgs/msg/String"))
+    writer.write(Message("/said", START_NS, serialize_message(String(data="a"))))
+    writer.close()
+    with spawn_node("play_node", env, {"bag": tmp_path / "bag", "topics": ["never"], "loop": loop}) as play:
+        assert play.wait() == 2
+        assert play.output().rstrip().endswith("bag holds no messages of /never")
 
 
 def test_the_player_keeps_to_its_own_domain_unless_told(env: dict[str, str], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from rclpy.parameter import Parameter as RosParameter
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
-from vla_ros.ros.parameters import Parameter, ParameterError, check, help_text
+from vla_ros.ros.parameters import Parameter, ParameterError, check, descriptor, help_text
 from vla_ros.ros.runtime import isolate
 
 # A node as others write them: parameters, a tick on ROS time, diagnostics, last words.
@@ -31,12 +31,17 @@ from vla_ros.errors import VlaRosError
 from vla_ros.ros.parameters import Parameter, declare, help_text
 from vla_ros.ros.runtime import DiagnosticsPublisher, Finished, now, run_node
 
+def short(word):
+    if len(word) > 3:
+        raise VlaRosError(f"{word!r} is not short")
+
 TABLE = (
     Parameter("contract", str, "path of the robot contract"),
     Parameter("rate", 1.0, "how fast", minimum=0.01, maximum=100.0, read_only=False),
     Parameter("mode", "slow", "how", choices=("slow", "fast"), read_only=False),
     Parameter("count", 3, "how many", minimum=0),
     Parameter("topics", (), "which topics"),
+    Parameter("word", "yes", "a short one", read_only=False, read=short),
 )
 
 class Example(Node):
@@ -111,6 +116,46 @@ def test_finished_ends_with_status_zero_and_an_error_with_one_line_and_two(env: 
             assert node.output().splitlines()[1:] == ["closed", *said]
 
 
+IMPORTING = """
+import sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "rclpy":
+            print("ready", flush=True)
+            time.sleep(60)
+
+sys.meta_path.insert(0, Slow())
+from vla_ros.commands.nodes import guard_node
+sys.exit(guard_node())
+"""
+INITIALISING = """
+import sys, time
+import rclpy
+from vla_ros.ros.guard_node import main
+from vla_ros.ros.runtime import stop_requested
+
+def init(*arguments, really=rclpy.init, **more):
+    print("ready", flush=True)
+    while not stop_requested():
+        time.sleep(0.01)
+    really(*arguments, **more)
+
+rclpy.init = init
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("code", [IMPORTING, INITIALISING], ids=["importing", "initialising"])
+def test_an_early_signal_ends_a_node_as_cleanly(env: dict[str, str], code: str, number: int) -> None:
+    with Process([sys.executable, "-c", code], env) as node:
+        wait_ready(node)
+        node.signal(number)
+        assert node.wait(5.0) == 0
+        assert node.output().strip() == "ready"
+
+
 def test_diagnostics_go_on_while_a_simulated_clock_rests_and_timers_follow_it(env: dict[str, str]) -> None:
     with Probe(env) as probe, start(env, *parameters(contract="c", use_sim_time="true")) as node:
         said, diagnoses = probe.collect(String, "said"), probe.collect(DiagnosticArray, "/diagnostics")
@@ -134,6 +179,7 @@ def test_diagnostics_go_on_while_a_simulated_clock_rests_and_timers_follow_it(en
         ({"contract": "c", "rate": 1000.0}, "parameter 'rate' must be a number from 0.01 to 100, not 1000.0"),
         ({"contract": "c", "rate": "quick"}, "parameter 'rate' must be a number from 0.01 to 100, not 'quick'"),
         ({"contract": "c", "mode": "medium"}, "parameter 'mode' must be one of slow, fast, not 'medium'"),
+        ({"contract": "c", "word": "xyzzy"}, "parameter 'word': 'xyzzy' is not short"),
         ({"contract": "c", "count": -1}, "parameter 'count' must be a whole number from 0, not -1"),
     ],
 )
@@ -173,6 +219,8 @@ def test_parameters_set_at_run_time_are_checked(env: dict[str, str]) -> None:
         assert not set_to("rate", 500.0).successful
         assert not set_to("rate", "quick").successful
         assert not set_to("contract", "other").successful
+        assert "parameter 'word': 'xyzzy' is not short" in set_to("word", "xyzzy").reason
+        assert set_to("word", "no").successful
 
 
 @pytest.mark.parametrize(
@@ -197,6 +245,23 @@ def test_nan_is_in_no_range() -> None:
         check(Parameter("rate", 1.0, "how fast", minimum=0.0, maximum=1.0), float("nan"))
 
 
+@pytest.mark.parametrize(
+    ("parameter", "bounds"),
+    [
+        (Parameter("count", 3, "how many", minimum=0), (0, 2**63 - 1)),
+        (Parameter("index", 3, "which", maximum=63), (-(2**63), 63)),
+        (Parameter("rate", 1.0, "how fast", minimum=0.5), (0.5, sys.float_info.max)),
+        (Parameter("rate", 1.0, "how fast", maximum=2.0), (-sys.float_info.max, 2.0)),
+    ],
+)
+def test_a_range_with_one_end_is_published_with_its_types_other_end(
+    parameter: Parameter, bounds: tuple[float, float]
+) -> None:
+    told: Any = descriptor(parameter)
+    (published,) = list(told.integer_range) + list(told.floating_point_range)
+    assert (published.from_value, published.to_value) == bounds
+
+
 def test_true_is_not_a_number() -> None:
     with pytest.raises(ParameterError, match="'rate' must be a number, not True"):
         check(Parameter("rate", 1.0, "how fast"), True)
@@ -211,6 +276,9 @@ def test_the_isolated_domain_is_not_the_one_of_a_robot() -> None:
     assert isolate({"HOME": "/x"}) == {"HOME": "/x", **own}
     assert isolate({"ROS_DOMAIN_ID": "5", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}) == own
     assert isolate({"VLA_ROS_SIM_DOMAIN_ID": "6", "ROS_DOMAIN_ID": "5"})["ROS_DOMAIN_ID"] == "6"
+    assert isolate({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}) == own
+    chosen = {"VLA_ROS_SIM_DOMAIN_ID": "6", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"}
+    assert isolate(chosen) == {**chosen, "ROS_DOMAIN_ID": "6"}
 
 
 def test_one_signal_ends_a_node_that_is_loading_its_policy(env: dict[str, str]) -> None:

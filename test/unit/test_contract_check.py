@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from contract_mapping import spoilt, valid_mapping
 
@@ -60,6 +62,19 @@ def test_worst_case_is_detection_and_one_tick_and_stop_time() -> None:
     assert abs(bounds["emergency stop silent"] - (0.5 + 0.01 + 0.2)) < 1e-9
     optional = parse_contract(spoilt("emergency_stop.required", False), "arm.yaml")
     assert "emergency stop silent" not in {bound.fault for bound in stop_bounds(optional)}
+
+
+def test_silent_joints_are_missed_by_the_guard_where_they_have_limits_and_else_by_the_policy() -> None:
+    def silent_s(mapping: dict[str, Any]) -> list[float]:
+        bounds = stop_bounds(parse_contract(mapping, "arm.yaml"))
+        return [bound.detection_s for bound in bounds if bound.fault == "joints silent"]
+
+    assert silent_s(valid_mapping()) == pytest.approx([0.2 + 0.01])
+    free = valid_mapping()
+    del free["limits"]["joint_margin"], free["limits"]["joints"]
+    assert silent_s(free) == pytest.approx([0.2 + 0.02 + 0.1 + 0.01])
+    free["feedback"]["joint_states"]["required"] = False
+    assert silent_s(free) == []
 
 
 def test_the_static_check_imports_neither_ros_nor_torch(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vla_ros.commands.graph import seconds
 from vla_ros.commands.where import RULE, add_where, enter
 from vla_ros.resources import config_path
 
@@ -22,7 +23,7 @@ def add_parsers(subparsers: Any) -> None:
     )
     check.add_argument("contract", help="a YAML file, or the name of one in config/")
     check.add_argument("--live", action="store_true", help="compare topics, types, rates, sizes, frames and QoS too")
-    check.add_argument("--duration", type=float, default=5.0, metavar="S", help="how long to listen (5 s)")
+    check.add_argument("--duration", type=seconds, default=5.0, metavar="S", help="how long to listen (5 s)")
     add_where(check, "the graph that `vla_ros up --sim` started")
     check.set_defaults(run=_check)
     summary = "list the policies that --policy knows"
@@ -40,7 +41,7 @@ def _check(args: argparse.Namespace) -> int:
     from vla_ros.check import run_check
 
     enter(args)
-    return run_check(str(contract_file(args.contract)), args.live, args.duration)
+    return run_check(str(contract_file(args.contract)), args.live, args.duration, namespace=args.namespace)
 
 
 def _policies(_args: argparse.Namespace) -> int:

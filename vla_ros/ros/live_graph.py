@@ -31,14 +31,14 @@ _DEPTH = 50  # here every message counts, not just the newest
 _SEND_GOAL = "_action/send_goal"
 
 
-def snapshot_of_running_graph(contract: Contract, duration_s: float) -> LiveGraph:
-    """Listen as a node of our own. ROS arguments of the command line (namespace, remappings) count.
+def snapshot_of_running_graph(contract: Contract, duration_s: float, namespace: str = "") -> LiveGraph:
+    """Listen as a node of our own, in the robot's namespace. Remappings on the command line count.
 
     Where somebody publishes /clock, that is the time.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C stays Python's: the caller's to handle
     try:
-        node = Node("vla_ros_check")
+        node = Node("vla_ros_check", namespace=namespace)
         # The robot is found first, at its own pace, and its clock a moment after.
         _spin_until(node, lambda: node.count_publishers(contract.feedback.ee_pose.topic) > 0, _PATIENCE_S)
         _spin(node, _DISCOVERY_S)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ class Parameter:
     """One parameter. default: str, bool, int, float or a tuple of str; a *type* in its place makes it required.
 
     minimum, maximum: inclusive, for numbers. choices: for texts. read_only: cannot be set while the node runs.
+    read: raises VlaRosError for a value that cannot be read.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
     read_only: bool = True
+    read: Callable[[Any], object] | None = None
 
     @property
     def required(self) -> bool:
@@ -63,6 +66,11 @@ def check(parameter: Parameter, value: Any) -> Any:
     typed = _typed(parameter.type, value)
     if typed is None or not _in_range(parameter, typed):
         raise ParameterError(f"parameter '{parameter.name}' must be {parameter.valid}, not {value!r}")
+    if parameter.read is not None:
+        try:
+            parameter.read(typed)
+        except VlaRosError as error:
+            raise ParameterError(f"parameter '{parameter.name}': {error}") from error
     return typed
 
 
@@ -102,7 +110,7 @@ def _declare_one(node: Node, parameter: Parameter) -> Any:
     override = _overrides(node).get(parameter.name)
     default = None if parameter.required else parameter.default
     value = check(parameter, default if override is None else override.value)
-    node.declare_parameter(parameter.name, value, _descriptor(parameter), ignore_override=True)
+    node.declare_parameter(parameter.name, value, descriptor(parameter), ignore_override=True)
     return value
 
 
@@ -110,22 +118,25 @@ def _overrides(node: Node) -> Mapping[str, RosParameter]:
     return node._parameter_overrides  # rclpy has no public name for it
 
 
-def _descriptor(parameter: Parameter) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(
+def descriptor(parameter: Parameter) -> ParameterDescriptor:
+    """What ROS tells of a parameter. A range has two ends there: one that is not given is the type's own."""
+    told = ParameterDescriptor(
         description=parameter.description,
         additional_constraints=parameter.valid,
         read_only=parameter.read_only,
         dynamic_typing=parameter.type is tuple,  # rclpy takes an empty list for a list of bytes
     )
-    if parameter.minimum is not None and parameter.maximum is not None:
-        if parameter.type is int:
-            bounds = IntegerRange(from_value=int(parameter.minimum), to_value=int(parameter.maximum), step=1)
-            descriptor.integer_range = [bounds]
-        else:
-            descriptor.floating_point_range = [
-                FloatingPointRange(from_value=float(parameter.minimum), to_value=float(parameter.maximum))
-            ]
-    return descriptor
+    low, high = parameter.minimum, parameter.maximum
+    if low is None and high is None:
+        return told
+    if parameter.type is int:
+        least, most = (-(2**63) if low is None else int(low)), (2**63 - 1 if high is None else int(high))
+        told.integer_range = [IntegerRange(from_value=least, to_value=most, step=1)]
+    else:
+        largest = sys.float_info.max
+        ends = (-largest if low is None else float(low)), (largest if high is None else float(high))
+        told.floating_point_range = [FloatingPointRange(from_value=ends[0], to_value=ends[1])]
+    return told
 
 
 def _accept(settable: Mapping[str, Parameter], changed: Iterable[RosParameter]) -> SetParametersResult:

@@ -194,6 +194,8 @@ def chosen_topics(bag: BagReader, asked_for: Sequence[str], include_guard_output
     left = [name for name in names if include_guard_outputs or not _is_of_guard(name, published_by.get(name, []))]
     if not left:
         raise BagError(f"{bag.path} has nothing to play but what a guard published (include_guard_outputs plays it)")
+    if not any(bag.topics[name].count for name in left):
+        raise BagError(f"{bag.path} holds no messages of {', '.join(sorted(left))}")
     return sorted(left)
 
 

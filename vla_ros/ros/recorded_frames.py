@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rosbags.typesys import Stores, get_typestore
-
 from vla_ros.bags import BagReader
 from vla_ros.contract import Contract
 from vla_ros.images import frame_to_rgb
@@ -36,4 +34,6 @@ def recorded_frames(bag: Path, contract: Contract, namespace: str = "") -> Mappi
 
 @cache
 def _types() -> Any:
+    from rosbags.typesys import Stores, get_typestore
+
     return get_typestore(Stores.ROS2_JAZZY)

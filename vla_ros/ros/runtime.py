@@ -33,6 +33,7 @@ EXIT_OK = 0
 EXIT_USER_ERROR = 2
 ISOLATED_DOMAIN_ID = "77"
 SIM_DOMAIN_VARIABLE = "VLA_ROS_SIM_DOMAIN_ID"
+RANGE_VARIABLE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 DIAGNOSTICS_PERIOD_S = 1.0
 
 Diagnosis = tuple[int, str, Mapping[str, str]]
@@ -47,10 +48,13 @@ def isolate(environ: Mapping[str, str]) -> dict[str, str]:
     """A copy of an environment in which this package's graph cannot meet a stranger's robot by accident.
 
     The rule, the same for demo, simulation, play and the commands that talk to them: domain 77, on this machine only,
-    whatever ROS_DOMAIN_ID says, since that may well be a robot's. VLA_ROS_SIM_DOMAIN_ID names another domain.
+    whatever ROS_DOMAIN_ID says, since that may well be a robot's. VLA_ROS_SIM_DOMAIN_ID names another domain. Who names
+    one may also set ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT: then their own DDS profile says how far it reaches.
     """
-    domain_id = environ.get(SIM_DOMAIN_VARIABLE) or ISOLATED_DOMAIN_ID
-    return {**environ, "ROS_DOMAIN_ID": domain_id, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    chosen = environ.get(SIM_DOMAIN_VARIABLE)
+    has_profile = bool(chosen) and environ.get(RANGE_VARIABLE) == "SYSTEM_DEFAULT"
+    reach = "SYSTEM_DEFAULT" if has_profile else "LOCALHOST"
+    return {**environ, "ROS_DOMAIN_ID": chosen or ISOLATED_DOMAIN_ID, RANGE_VARIABLE: reach}
 
 
 def run_node(factory: Callable[[], Node], args: Sequence[str] | None, help_text: str) -> int:
@@ -65,11 +69,12 @@ def run_node(factory: Callable[[], Node], args: Sequence[str] | None, help_text:
         sys.stdout.write(help_text + "\n")
         return EXIT_OK
     try:
-        _init(arguments)
-        try:
-            _create_and_spin(factory)
-        finally:
-            try_shutdown()
+        with _stop_signals() as stopped:
+            _init(arguments)
+            try:
+                _create_and_spin(factory, stopped)
+            finally:
+                try_shutdown()
     except VlaRosError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USER_ERROR
@@ -90,21 +95,22 @@ def _init(arguments: list[str]) -> None:
         )
 
 
-def _create_and_spin(factory: Callable[[], Node]) -> None:
+def _create_and_spin(factory: Callable[[], Node], stopped: _Stop) -> None:
+    if stopped.is_set():
+        return
     node = None
-    with _stop_signals() as stopped:
-        try:
-            node = factory()
-            if not stopped.is_set():
-                _spin(node, stopped)
-        except (Finished, ExternalShutdownException):
-            pass
-        except VlaRosError:
-            if not stopped.is_set():  # else it is what the signal interrupted
-                raise
-        finally:
-            if node is not None:
-                _close(node)
+    try:
+        node = factory()
+        if not stopped.is_set():
+            _spin(node, stopped)
+    except (Finished, ExternalShutdownException):
+        pass
+    except VlaRosError:
+        if not stopped.is_set():  # else it is what the signal interrupted
+            raise
+    finally:
+        if node is not None:
+            _close(node)
 
 
 def _spin(node: Node, stopped: _Stop) -> None:

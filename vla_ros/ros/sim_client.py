@@ -14,6 +14,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
+from vla_ros.control.guard_state import CLIPPED, stops_in
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import NEWEST
 from vla_ros.ros.talk import Graph, GraphError
@@ -28,8 +29,8 @@ _RESET_TIMEOUT_S = 30.0
 class Episode:
     """One task, tried once, from began_ns to ended_ns (ROS time): from the sentence to success, or to the end.
 
-    wall_time_s: the same span by the wall clock. stops, latches: motions that the guard interrupted; clips: limit ->
-    ticks on which it acted.
+    wall_time_s: the same span by the wall clock. stops: motions that the guard interrupted (`stops_in`); latches: how
+    often it latched; clips: limit -> ticks on which it acted.
     """
 
     task: str
@@ -99,9 +100,9 @@ class SimClient:
             began_ns=began_ns,
             ended_ns=ended_ns,
             wall_time_s=wall_time_s,
-            stops=sum(count for name, count in gained.items() if name.startswith("stopped")),
+            stops=stops_in(gained),
             latches=gained.get("latches", 0),
-            clips={name.removeprefix("clipped: "): n for name, n in gained.items() if name.startswith("clipped")},
+            clips={name.removeprefix(CLIPPED): n for name, n in gained.items() if name.startswith(CLIPPED)},
         )
 
     def _arm(self) -> None:

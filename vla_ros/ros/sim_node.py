@@ -1,10 +1,12 @@
 """The simulated robot as a ROS robot: cameras, feedback and `/clock` out, commands in, a driver's own timeout.
 
-It obeys the guard and nobody else, and keeps its own pace: ROS time is the simulation's.
+It obeys the guard and nobody else, and keeps its own pace: ROS time is the simulation's. Lives in ROS domain 77 (or
+VLA_ROS_SIM_DOMAIN_ID) on this machine only.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +29,7 @@ from vla_ros.ros import image_messages, messages
 from vla_ros.ros.inbox import Inbox, subscribe
 from vla_ros.ros.inputs import NEWEST, OFFERED, SIM_RESET_TOPIC, InputSpec
 from vla_ros.ros.parameters import Parameter, declare, help_text
-from vla_ros.ros.runtime import Diagnosis, DiagnosticsPublisher, create_steady_timer, run_node
+from vla_ros.ros.runtime import Diagnosis, DiagnosticsPublisher, create_steady_timer, isolate, run_node
 from vla_ros.ros.status import ERROR, OK, WARNING
 from vla_ros.sim.driver import Driver
 from vla_ros.sim.pacing import Pace
@@ -39,7 +41,7 @@ from vla_ros.types import NS_PER_S, Frame, ImageArray
 PARAMETERS = (
     Parameter("contract", str, "Path of the simulated robot's contract (YAML)"),
     Parameter("task", "reach-v3", "Meta-World task, read at start and by sim/reset", choices=TASKS, read_only=False),
-    Parameter("variation", "test:0", "Where things are: split (train or test) and index", read_only=False),
+    Parameter("variation", "test:0", "Where things are: split (train or test) and index", read_only=False, read=parse),
     Parameter("realtime_factor", 1.0, "Simulated seconds per second", minimum=0.05, maximum=20.0),
     Parameter("cameras", True, "Draw and publish the contract's cameras"),
 )
@@ -104,7 +106,9 @@ class SimNode(Node):
             )
             for view, camera in cameras.items()
         }
-        return Photographer(tuple(cameras), (width, height), self._on_pictures)
+        photographer = Photographer(tuple(cameras), (width, height), self._on_pictures)
+        photographer.prepare(self._robot.physics[0])
+        return photographer
 
     def _on_timer(self) -> None:
         for _ in range(self._pace.steps_due(time.monotonic_ns())):
@@ -167,6 +171,8 @@ class SimNode(Node):
         # Told before, so that the guard is disarmed by then, and after, so that nobody keeps a view of the old world.
         self._was_reset.publish(Empty())
         self._robot.reset(task, variation)
+        if self._photographer is not None:
+            self._photographer.prepare(self._robot.physics[0])
         self._driver = self._driver.forget()
         self._deaf_until_ns = _EPOCH_NS + self._robot.state().time_ns + _DEAF_AFTER_RESET_NS
         self._pace = self._pace.restarted()
@@ -221,4 +227,5 @@ INTERFACES = {
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of `sim_node`."""
+    os.environ.update(isolate(os.environ))
     return run_node(SimNode, args, help_text("sim_node", __doc__ or "", PARAMETERS, INTERFACES))

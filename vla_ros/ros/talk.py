@@ -81,9 +81,14 @@ class Graph:
     node: for more subscriptions; they are served while one of the methods waits.
     """
 
-    def __init__(self, namespace: str, timeout_s: float) -> None:
-        """namespace: of the robot's nodes, "" for none. timeout_s: how long to look for somebody."""
+    def __init__(self, namespace: str, timeout_s: float, while_waiting: Callable[[], None] = lambda: None) -> None:
+        """namespace: of the robot's nodes, "" for none. timeout_s: how long to look for somebody.
+
+        while_waiting: called about twenty times a second in all waits; what it raises ends the wait.
+        """
         self._timeout_s = timeout_s
+        self._while_waiting = while_waiting
+        self._called_s = 0.0
         self._context = Context()
         rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         self.node = Node(f"vla_ros_command_{os.getpid()}", namespace=namespace, context=self._context)
@@ -116,7 +121,7 @@ class Graph:
         patience_s = min(_STOP_PATIENCE_S, self._timeout_s) if is_hold(sentence) else self._timeout_s
         self.wait(lambda: publisher.get_subscription_count() >= len(subscribers), patience_s)
         publisher.publish(String(data=sentence))
-        if publisher.wait_for_all_acked(Duration(seconds=patience_s)):
+        if self.wait(lambda: publisher.wait_for_all_acked(Duration(seconds=_POLL_S)), patience_s):
             return Heard(listeners)
         if is_hold(sentence) and self._guard_has_stopped():
             return Heard((GUARD,), tuple(name for name in listeners if name != GUARD))
@@ -198,7 +203,11 @@ class Graph:
         """Listen until the condition holds; False if it did not within timeout_s."""
         deadline = time.monotonic() + timeout_s
         while not condition():
-            if time.monotonic() > deadline:
+            now_s = time.monotonic()
+            if now_s - self._called_s > _POLL_S:
+                self._called_s = now_s
+                self._while_waiting()
+            if now_s > deadline:
                 return False
             self._executor.spin_once(_POLL_S)
         return True
