@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench import latency, oracle_ros, ticks
+from bench import chunks, latency, oracle_ros, ticks
 from bench.options import Options
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import VlaRosError
@@ -16,19 +16,22 @@ from vla_ros.ros.runtime import isolate
 
 MET, NOT_MET, WRONG = 0, 1, 2
 # The short ones first, so that a long run is not the one to say that something basic is wrong.
-BENCHMARKS = {"ticks": ticks.run, "latency": latency.run, "oracle": oracle_ros.run}
+BENCHMARKS = {"chunks": chunks.run, "ticks": ticks.run, "latency": latency.run, "oracle": oracle_ros.run}
 
 _DESCRIPTION = """\
 Benchmarks of the loop. Each prints its numbers beside what they are compared with, measured in the same run, and
 whether its bar is met; the numbers are also written to runs/bench/<name>.json.
 
+  chunks    how many chunks per second the network `small` makes of three 128 px views, and its backbones' share of the
+            time (about 1 min)
   ticks     how exactly guard and policy tick while the loop runs with synthetic cameras, beside a bare rclpy timer
             (about 4 min)
   latency   from the newest camera frame to the first command that used it, beside a bare rclpy node that sends three
             images back (about 5 min)
   oracle    the oracle's success on Meta-World's MT10, 10 unseen variations each: on the bare robot, through the
             decision path in one process, and over ROS between processes (about 15 min). Every episode is written down
-            as it ends: a run that was cut short goes on where it was, as long as code and contract are the same
+            as it ends: a run that was cut short goes on where it was, as long as code and contract are the same, and
+            says when the episodes were measured; a complete one is measured again
 
 Nothing else should run on the machine meanwhile. The graphs are this package's own: domain 77, or
 VLA_ROS_SIM_DOMAIN_ID."""
@@ -62,7 +65,7 @@ def _parse() -> tuple[Options, list[str]]:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all)")
     parser.add_argument("--quick", action="store_true", help="one short block, one variation: to see that it works")
-    parser.add_argument("--fresh", action="store_true", help="oracle: measure again what was measured already")
+    parser.add_argument("--fresh", action="store_true", help="oracle: do not go on with a run that was cut short")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="oracle: these tasks instead of MT10's ten, or: all")
     parser.add_argument("--variations", type=int, metavar="N", help=f"oracle: per task ({plain.variations})")
     parser.add_argument("--no-ros", action="store_true", help="oracle: only the numbers in one process")

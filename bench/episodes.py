@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from bench.report import ROOT, commit, digest
+from bench.report import ROOT, commit, digest, timestamp, write_text
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 
 Way = Literal["bare", "in process", "ros"]
 WAYS: tuple[Way, ...] = get_args(Way)
+# Way, task, variation.
+Key = tuple[Way, str, str]
 # Below this, latency in simulated time is not what it would be on a robot.
 MIN_REALTIME = 0.95
 
@@ -37,41 +39,63 @@ class Measured:
 
 
 class EpisodeLog:
-    """The file, and what it holds of this very code and contract."""
+    """The file, and what it holds of this very code and contract.
 
-    def __init__(self, path: Path, contract: Path, fresh: bool) -> None:
-        """fresh: forget what the file holds of them."""
-        self._path = path
+    Only an incomplete set of episodes is gone on with: a complete one would be old numbers, and is measured anew.
+    """
+
+    def __init__(self, path: Path, contract: Path, wanted: Collection[Key], fresh: bool) -> None:
+        """wanted: what is to be measured; fresh: forget what the file holds of it, complete or not."""
+        self._path, self._wanted = path, wanted
         # Not the commit: a changed README changes no episode, and a changed tree without a commit may.
-        self._subject = {"code": digest(ROOT / "vla_ros"), "contract": digest(contract)}
         self._commit = commit()
-        lines = path.read_text().splitlines() if path.exists() else []
-        records = [record for line in lines if (record := _parse(line))]
-        self._mine: dict[tuple[str, str, str], Measured] = {}
-        for record in records:
-            if not fresh and all(record[key] == value for key, value in self._subject.items()):
-                self._remember(Measured(**record["episode"]))
-        self._others = [record for record in records if any(record[key] != self._subject[key] for key in self._subject)]
-        if fresh:
-            path.write_text("".join(json.dumps(record) + "\n" for record in self._others))
+        self._subject = {"code": digest(ROOT / "vla_ros", ROOT / "bench"), "contract": digest(contract)}
+        self._mine: dict[Key, dict[str, Any]] = {}
+        others = []
+        for record in [record for line in _lines(path) if (record := _parse(line))]:
+            if all(record[key] == value for key, value in self._subject.items()):
+                self._mine[_key(record)] = record
+            else:
+                others.append(record)
+        if fresh or all(key in self._mine for key in wanted):
+            self._mine = {key: record for key, record in self._mine.items() if key not in wanted}
+        write_text(path, "".join(f"{json.dumps(record)}\n" for record in (*others, *self._mine.values())))
 
-    def __contains__(self, key: tuple[Way, str, str]) -> bool:
+    def __contains__(self, key: Key) -> bool:
         return key in self._mine
+
+    def __len__(self) -> int:
+        """How many of the wanted episodes there are."""
+        return sum(key in self for key in self._wanted)
 
     def add(self, episode: Measured) -> None:
         """Write it down at once."""
-        record = {**self._subject, "commit": self._commit, "episode": asdict(episode)}
+        record = {**self._subject, "commit": self._commit, "when": timestamp(), "episode": asdict(episode)}
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
-        self._remember(episode)
+        self._mine[_key(record)] = record
 
     def of(self, way: Way, tasks: Iterable[str], variations: Iterable[str]) -> list[Measured]:
         """The episodes of one way, task by task."""
         wanted = [(way, task, variation) for task in tasks for variation in variations]
-        return [self._mine[key] for key in wanted if key in self._mine]
+        return [Measured(**self._mine[key]["episode"]) for key in wanted if key in self._mine]
 
-    def _remember(self, episode: Measured) -> None:
-        self._mine[episode.way, episode.task, episode.variation] = episode
+    def origin(self) -> str:
+        """When and at which commits the wanted episodes were measured."""
+        records = [self._mine[key] for key in self._wanted if key in self._mine]
+        if not records:
+            return "nothing was measured"
+        times, commits = sorted(record["when"] for record in records), sorted({record["commit"] for record in records})
+        return f"{len(records)} episodes, measured from {times[0]} to {times[-1]}, at commit {', '.join(commits)}"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _key(record: Mapping[str, Any]) -> Key:
+    episode = record["episode"]
+    return episode["way"], episode["task"], episode["variation"]
 
 
 def _parse(line: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ Loop and echo take turns, each alone on the machine, so that drift meets both.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +33,6 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from bench.echo import topic_back
-from bench.graph import bench_process, require_alive, running
 from bench.loop_run import WARM_UP_S, LoopRun, run_loop
 from bench.options import Options
 from bench.report import Bar, conclude, spread
@@ -44,6 +44,7 @@ from vla_ros.control.arbiter import Source
 from vla_ros.control.joining import PARTS
 from vla_ros.ros import messages
 from vla_ros.ros.talk import Graph, GraphError
+from vla_ros.supervise import Process, running
 from vla_ros.types import NS_PER_S, Json
 
 _ECHO_TIMEOUT_S = 20.0
@@ -100,19 +101,21 @@ def measure_echo(contract_path: Path, seconds: float, log_path: Path) -> list[fl
     def on_image(msg: Any) -> None:
         returned.setdefault(messages.from_stamp(msg.header.stamp), []).append(time.monotonic_ns())
 
-    processes = [bench_process("echo", str(contract_path))]
-    with running(processes, log_path) as supervisor, Graph("", _ECHO_TIMEOUT_S) as graph:
+    echo = Process("echo", (sys.executable, "-m", "bench.echo", str(contract_path)))
+    with (
+        running([echo], log_path) as supervisor,
+        Graph("", _ECHO_TIMEOUT_S, supervisor.require_alive) as graph,
+    ):
         robot = SyntheticRobot(graph.node, contract)
         for view in contract.cameras:
             graph.node.create_subscription(Image, topic_back(view), on_image, qos_profile_sensor_data)
         complete = len(contract.cameras)
         if not graph.wait(lambda: any(len(times) == complete for times in returned.values()), _ECHO_TIMEOUT_S):
-            raise GraphError("the echo node sends nothing back; see the log")
+            raise GraphError("the echo node sends nothing back")
         graph.wait(lambda: False, WARM_UP_S)
         robot.sent.clear()
         returned.clear()
         graph.wait(lambda: False, seconds)
-        require_alive(supervisor)
     sent = robot.sent
     return [
         (max(times) - sent[stamp]) / _NS_PER_MS

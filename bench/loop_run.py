@@ -13,18 +13,16 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 
-from bench.graph import require_alive, running, wait_until_up
 from bench.synthetic_robot import SyntheticRobot
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.contract_file import load_contract
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import NEWEST
 from vla_ros.ros.talk import Graph, GraphError
-from vla_ros.supervise import Supervisor
+from vla_ros.supervise import running
 from vla_ros.types import Json
 
 _UP_TIMEOUT_S = 60.0
-_ANSWER_TIMEOUT_S = 10.0
 _ARM_TIMEOUT_S = 15.0
 WARM_UP_S = 1.0
 # Traces are looked at afterwards; none may be lost while this process is busy.
@@ -56,20 +54,23 @@ def run_loop(contract_path: Path, seconds: float, log_path: Path) -> LoopRun:
         commanded[messages.from_stamp(msg.header.stamp)] = time.monotonic_ns()
 
     processes = node_processes(BringUp(contract=contract_path, policy="hold"))
-    with running(processes, log_path) as supervisor, Graph("", _ANSWER_TIMEOUT_S) as graph:
+    with (
+        running(processes, log_path) as supervisor,
+        Graph("", _UP_TIMEOUT_S, supervisor.require_alive) as graph,
+    ):
         robot = SyntheticRobot(graph.node, contract)
-        wait_until_up(graph, supervisor, _UP_TIMEOUT_S)
+        graph.wait_until_up()
         graph.node.create_subscription(PoseStamped, contract.outputs.pose, on_command, NEWEST)
         graph.node.create_subscription(String, "policy/trace", policy.append, _ALL, raw=True)
         graph.node.create_subscription(String, "guard/trace", guard.append, _ALL, raw=True)
         _arm(graph)
         graph.say("keep still")
         if not graph.wait(lambda: commanded, _UP_TIMEOUT_S):
-            raise GraphError("the guard commands nothing; see the log")
-        _listen(graph, supervisor, WARM_UP_S)
+            raise GraphError("the guard commands nothing")
+        graph.wait(_never, WARM_UP_S)
         for record in (robot.sent, commanded, policy, guard):
             record.clear()
-        _listen(graph, supervisor, seconds)
+        graph.wait(_never, seconds)
     return LoopRun(robot.sent, commanded, [_trace(raw) for raw in policy], [_trace(raw) for raw in guard])
 
 
@@ -78,14 +79,7 @@ def _arm(graph: Graph) -> None:
     while not (answer := graph.arm(True)).accepted:
         if time.monotonic() > deadline:
             raise GraphError(answer.text)
-        graph.wait(lambda: False, 0.1)
-
-
-def _listen(graph: Graph, supervisor: Supervisor, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0.0:
-        graph.wait(_never, min(left, 1.0))
-        require_alive(supervisor)
+        graph.wait(_never, 0.1)
 
 
 def _trace(raw: bytes) -> Json:

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from metaworld.env_dict import MT10_V3
 
 from bench.episodes import MIN_REALTIME, WAYS, EpisodeLog, Measured, Way, realtime_factor, summary
-from bench.graph import require_alive, running, wait_until_up
 from bench.in_process import MAX_STEPS, Job, run_jobs
 from bench.options import Options
 from bench.report import Bar, conclude, wilson
@@ -25,10 +24,9 @@ from vla_ros.policy.oracle_tasks import load_tasks
 from vla_ros.ros.sim_client import SimClient
 from vla_ros.ros.talk import Graph
 from vla_ros.sim.robot import TASKS
-from vla_ros.supervise import Supervisor
+from vla_ros.supervise import running
 
 _UP_TIMEOUT_S = 120.0
-_ANSWER_TIMEOUT_S = 10.0
 _MIN_SUCCESS = 0.95
 _TITLES: dict[Way, str] = {
     "bare": "bare robot, no limits",
@@ -38,11 +36,15 @@ _TITLES: dict[Way, str] = {
 
 
 def run(options: Options) -> bool:
-    """Measure what is missing, print all of it, and return whether the bars are met."""
+    """Measure, or go on with what was cut short, print all of it, and return whether the bars are met."""
     tasks = _tasks(options.tasks)
     variations = tuple(f"test:{index}" for index in range(options.variations))
-    log = EpisodeLog(options.output / "episodes.jsonl", options.contract, options.fresh)
+    ways = WAYS if options.with_ros else WAYS[:2]
+    wanted = [(way, task, name) for way in ways for task in tasks for name in variations]
+    log = EpisodeLog(options.output / "episodes.jsonl", options.contract, wanted, options.fresh)
     print(f"oracle: {len(tasks)} tasks x {len(variations)} unseen variations", flush=True)
+    if len(log):
+        print(f"  going on behind {log.origin()}; --fresh measures all again", flush=True)
     jobs = [
         Job(way, task, missing)
         for way in WAYS[:2]
@@ -75,30 +77,27 @@ def _run_over_ros(todo: Sequence[tuple[str, str]], log: EpisodeLog, options: Opt
     if not todo:
         return
     plan = BringUp(contract=options.contract, policy="oracle", sim=True, use_sim_time=True)
-    log_path = options.output / "oracle.log"
     try:
-        with running(node_processes(plan), log_path) as supervisor, Graph("", _ANSWER_TIMEOUT_S) as graph:
-            wait_until_up(graph, supervisor, _UP_TIMEOUT_S)
+        with (
+            running(node_processes(plan), options.output / "oracle.log") as supervisor,
+            Graph("", _UP_TIMEOUT_S, supervisor.require_alive) as graph,
+        ):
+            graph.wait_until_up()
             client = SimClient(graph)
             for number, (task, variation) in enumerate(todo, 1):
-                episode = _run_episode(client, graph, supervisor, task, variation)
+                episode = _run_episode(client, graph, task, variation)
                 log.add(episode)
                 verdict = "success" if episode.success else "FAILURE"
                 print(
                     f"  {number:3}/{len(todo)} {task:24} {variation:8} {verdict} {summary([episode])[8:]}", flush=True
                 )
     except VlaRosError as error:
-        print(
-            f"  the graph broke: {error}\n  its words are in {log_path}; the same command goes on from here", flush=True
-        )
+        print(f"  the graph broke: {error}\n  the same command goes on from here", flush=True)
 
 
-def _run_episode(client: SimClient, graph: Graph, supervisor: Supervisor, task: str, variation: str) -> Measured:
-    try:
-        graph.reset()  # a latch in one episode is counted there, and must not end the others
-        done = client.run(task, variation, load_tasks().instruction(task), MAX_STEPS * CONTROL_DT_S)
-    finally:
-        require_alive(supervisor)  # who died says more than who does not answer
+def _run_episode(client: SimClient, graph: Graph, task: str, variation: str) -> Measured:
+    graph.reset()  # a latch in one episode is counted there, and must not end the others
+    done = client.run(task, variation, load_tasks().instruction(task), MAX_STEPS * CONTROL_DT_S)
     return Measured(
         "ros", task, variation, done.success, done.sim_time_s, done.stops, done.latches, done.clips, done.wall_time_s
     )
@@ -107,6 +106,7 @@ def _run_episode(client: SimClient, graph: Graph, supervisor: Supervisor, task: 
 def _report(options: Options, log: EpisodeLog, tasks: Sequence[str], variations: Sequence[str]) -> bool:
     ways = WAYS if options.with_ros else WAYS[:2]
     results = {way: log.of(way, tasks, variations) for way in ways}
+    print(f"  {log.origin()}")
     planned = len(tasks) * len(variations)
     for way, episodes in results.items():
         print(f"  {_TITLES[way]}")
@@ -119,7 +119,8 @@ def _report(options: Options, log: EpisodeLog, tasks: Sequence[str], variations:
     for first, second in (("bare", "in process"), ("bare", "ros"), ("in process", "ros")):
         if first in results and second in results:
             _print_discordant(first, second, results[first], results[second])
-    return conclude(options.output, "oracle", _numbers(results), _bars(results, planned))
+    numbers = {"origin": log.origin(), **_numbers(results)}
+    return conclude(options.output, "oracle", numbers, _bars(results, planned))
 
 
 def _print_discordant(first: str, second: str, ones: Sequence[Measured], others: Sequence[Measured]) -> None:

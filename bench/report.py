@@ -78,7 +78,7 @@ def conclude(output: Path, name: str, numbers: Mapping[str, Any], bars: Sequence
     for bar in bars:
         print(bar)
     record = {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "when": timestamp(),
         "commit": commit(),
         "machine": machine(),
         "numbers": numbers,
@@ -95,6 +95,11 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def timestamp() -> str:
+    """This second, with the time zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def commit() -> str:

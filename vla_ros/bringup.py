@@ -10,21 +10,23 @@ from pathlib import Path
 
 from vla_ros.supervise import Process
 
-Value = str | bool | Sequence[str]
+Value = str | bool | float | Sequence[str]
 
 
 @dataclass(frozen=True)
 class BringUp:
-    """What the user asked for. Empty texts: not asked for."""
+    """What the user asked for. Empty texts and None: not asked for."""
 
     contract: Path
     policy: str = "hold"
     policy_options: tuple[str, ...] = ()
     policy_python: str = ""
+    autostart: bool = True
     namespace: str = ""
     sim: bool = False
     task: str = ""
     variation: str = ""
+    realtime_factor: float | None = None
     teleop: str = ""
     record: str = ""
     shadow: bool = False
@@ -37,12 +39,13 @@ def node_parameters(plan: BringUp) -> dict[str, dict[str, Value]]:
     on_clock: dict[str, Value] = {**contract, "use_sim_time": plan.use_sim_time}
     nodes: dict[str, dict[str, Value]] = {}
     if plan.sim:
-        nodes["sim"] = {**contract, **_given(task=plan.task, variation=plan.variation)}
+        given = _given(task=plan.task, variation=plan.variation, realtime_factor=plan.realtime_factor)
+        nodes["sim"] = {**contract, **given}
     nodes["guard"] = {**on_clock, "shadow": plan.shadow}
     nodes["policy"] = {
         **on_clock,
         "policy": plan.policy,
-        "autostart": True,
+        "autostart": plan.autostart,
         **_given(policy_options=plan.policy_options, policy_python=plan.policy_python),
     }
     if plan.teleop:
@@ -75,5 +78,5 @@ def _reads_keyboard(name: str, plan: BringUp) -> bool:
     return name == "teleop" and plan.teleop == "keyboard"
 
 
-def _given(**values: Value) -> dict[str, Value]:
-    return {name: value for name, value in values.items() if value}
+def _given(**values: Value | None) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if value is not None and value not in ("", ())}

@@ -10,9 +10,12 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, cast
+
+from vla_ros.errors import VlaRosError
 
 TERM_AFTER_S = 5.0
 KILL_AFTER_S = 10.0
@@ -28,6 +31,10 @@ _ROUNDS = (
 _PR_SET_PDEATHSIG = 1
 _READ_BYTES = 65_536
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+class ProcessDiedError(VlaRosError):
+    """A process ended while it was needed. The text says which, and how."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,12 @@ class Supervisor:
         ended = [child for child in self._children if child.popen.poll() is not None]
         return tuple(self._forget(child) for child in ended)
 
+    def require_alive(self) -> None:
+        """Pass on what was printed. Raises ProcessDiedError if somebody has ended since the last call."""
+        endings = self.poll(0.0)
+        if endings:
+            raise ProcessDiedError("; ".join(str(ending) for ending in endings))
+
     def stop(self) -> tuple[Ending, ...]:
         """End all, the last started first: SIGINT, after 5 s SIGTERM, after 10 s SIGKILL. Returns how they ended."""
         started = time.monotonic()
@@ -161,6 +174,24 @@ class Supervisor:
                 os.killpg(child.popen.pid, signal.SIGKILL)
         self._children.remove(child)
         return Ending(child.process.name, child.popen.returncode)
+
+
+@contextlib.contextmanager
+def running(processes: Sequence[Process], log_path: Path) -> Iterator[Supervisor]:
+    """Start processes in this environment; end all at the end of `with`. What they print is added to the log.
+
+    Call `require_alive` now and then: a process that prints much waits to be listened to. Errors name the log.
+    """
+    with log_path.open("a", encoding="utf-8") as log:
+        supervisor = Supervisor(os.environ, lambda name, line: print(f"[{name}] {line}", file=log, flush=True))
+        try:
+            for process in processes:
+                supervisor.start(process)
+            yield supervisor
+        except VlaRosError as error:
+            raise VlaRosError(f"{error}; what the processes said is in {log_path}") from error
+        finally:
+            supervisor.stop()
 
 
 def _prepare(parent: int, own_group: bool) -> None:

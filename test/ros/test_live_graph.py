@@ -80,8 +80,8 @@ def differences(contract: Contract, faults: str) -> list[str]:
 
 
 @contextmanager
-def robot_in_own_domain(faults: str) -> Iterator[dict[str, str]]:
-    with own_domain() as env, Process([sys.executable, str(ROBOT), faults], env) as robot:
+def robot_in_own_domain(faults: str, *ros_arguments: str) -> Iterator[dict[str, str]]:
+    with own_domain() as env, Process([sys.executable, str(ROBOT), faults, *ros_arguments], env) as robot:
         wait_for(lambda: "publishing" in robot.output() or not robot.running(), what="the robot's first words")
         yield env
 
@@ -148,3 +148,14 @@ def test_the_command_listens_as_a_node_of_its_own_and_answers_by_exit_status(tmp
     with robot_in_own_domain("none") as env, Process([sys.executable, "-c", code, str(file)], env) as check:
         assert check.wait() == 0, check.output()
         assert "the graph matches the contract" in check.output()
+
+
+def test_the_command_looks_in_the_robots_namespace(tmp_path: Path) -> None:
+    file = tmp_path / "arm.yaml"
+    file.write_text(CONTRACT)
+    words = ["check", str(file), "--live", "--duration", "1"]
+    with robot_in_own_domain("none", "--ros-args", "-r", "__ns:=/arm1") as env:
+        for namespace, status in (("arm1", 0), ("arm2", 1)):
+            command = [sys.executable, "-m", "vla_ros.cli", *words, "--namespace", namespace]
+            with Process(command, env) as check:
+                assert check.wait() == status, check.output()

@@ -18,7 +18,9 @@ from geometry_msgs.msg import PoseStamped
 from helpers import Probe, Process, own_domain, spawn_node, wait_for
 from std_msgs.msg import Bool
 
+from vla_ros import supervise
 from vla_ros.contract_file import load_contract
+from vla_ros.errors import VlaRosError
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import LATCHING, NEWEST, OFFERED
 from vla_ros.ros.talk import Graph, Heard
@@ -96,6 +98,22 @@ def test_nobody_there_is_one_sentence_that_says_where_it_looked(words: tuple[str
     assert said.status == 2
     assert len(said.err.splitlines()) == 1
     assert f"ROS domain {env['ROS_DOMAIN_ID']} (LOCALHOST), namespace /{NAMESPACE}" in said.err
+
+
+def test_whoever_waits_on_a_graph_listens_to_its_processes_and_notices_a_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_path = tmp_path / "nodes.log"
+    flood = "for _ in range(300): print('x' * 1000)\nraise SystemExit(3)"  # more than a pipe holds
+    with own_domain() as env:
+        monkeypatch.setenv("ROS_DOMAIN_ID", env["ROS_DOMAIN_ID"])
+        with (
+            pytest.raises(VlaRosError, match=rf"talker ended with exit status 3; .* is in {log_path}"),
+            supervise.running([supervise.Process("talker", (sys.executable, "-c", flood))], log_path) as supervisor,
+            Graph(NAMESPACE, TIMEOUT_S, supervisor.require_alive) as graph,
+        ):
+            graph.wait_until_up()
+    assert log_path.read_text() == f"[talker] {'x' * 1000}\n" * 300
 
 
 def test_arming_and_latching_are_told_in_the_guards_own_words(robot: Robot) -> None:

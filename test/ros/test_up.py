@@ -68,6 +68,18 @@ def test_up_with_the_simulation_moves_the_robot_by_a_sentence_and_ends_cleanly(e
         assert "[up]      ending: policy, guard, sim\n" in process.output()
 
 
+def test_a_refused_arming_is_said_and_a_policy_that_is_not_started_too(env: dict[str, str]) -> None:
+    with up(env, "--no-autostart", "--arm") as process:  # no robot: there is no measured pose
+        say_so(process, "not armed: the measured pose is missing or stale")
+        say_so(process, "arming was refused, for the reason above\n")
+        say_so(process, "disarmed: nothing moves before    vla_ros arm\n")
+        say_so(process, "the policy is not loaded; to configure and activate it    vla_ros restart\n")
+        assert "not everything is up" not in process.output()
+        assert sorted(key.split()[0] for key in family(process)) == ["guard", "policy"], "no worker"
+        process.signal(signal.SIGINT)
+        assert process.wait(30.0) == 1
+
+
 def test_nothing_is_started_for_a_wrong_contract(env: dict[str, str], tmp_path: Path) -> None:
     contract = tmp_path / "wrong.yaml"
     contract.write_text("name: wrong\n")

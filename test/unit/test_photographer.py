@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vla_ros.errors import SimError
-from vla_ros.sim import rendering
+from vla_ros.sim import photographer, rendering
 from vla_ros.sim.photographer import Photographer
 from vla_ros.sim.robot import SimRobot
 from vla_ros.types import ImageArray
@@ -58,6 +59,40 @@ def test_pictures_are_those_that_the_robot_draws_itself(robot: SimRobot) -> None
         difference = np.abs(picture.astype(int) - expected[view])
         assert picture.shape == (64, 96, 3) and picture.std() > 20.0
         assert (difference.max(axis=2) > 8).mean() < 0.01, view
+
+
+def test_a_prepared_model_is_drawn_at_once(robot: SimRobot, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+
+    class Studio(photographer._Studio):
+        def __init__(self, *words: Any) -> None:
+            super().__init__(*words)
+            opened.append(words[0])
+
+    monkeypatch.setattr(photographer, "_Studio", Studio)
+    album = Album()
+    cameras = Photographer(VIEWS, SIZE, album)
+    model, data = robot.physics
+    cameras.prepare(model)
+    assert (opened, album.pictures) == ([model], {})
+    cameras.shoot(7, model, data)
+    assert album.arrived.wait(TIMEOUT_S)
+    assert (opened, set(album.pictures)) == ([model], {7})
+    cameras.close()
+
+
+def test_preparing_ends_where_drawing_has_failed(robot: SimRobot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "_gl_context", no_context)
+    cameras = Photographer(VIEWS, SIZE, Album())
+    for _ in range(3):
+        cameras.prepare(robot.physics[0])
+    with pytest.raises(SimError, match="no context"):
+        cameras.shoot(7, *robot.physics)
+    cameras.close()
+
+
+def no_context(*_: object) -> None:
+    raise SimError("no context")
 
 
 def test_an_instant_while_the_last_is_drawn_is_missed_and_counted(robot: SimRobot) -> None:

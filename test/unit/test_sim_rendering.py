@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -85,6 +88,37 @@ def test_without_opengl_the_apt_line_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(rendering, "_works", lambda _: False)
     with pytest.raises(SimError, match=r"tried egl, osmesa.*apt-get install -y libegl1"):
         rendering.choose_backend.__wrapped__()
+
+
+def test_where_egl_fails_osmesa_is_tried_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    tried: list[str] = []
+
+    def works(backend: str) -> bool:
+        tried.append(backend)
+        return backend != "egl"
+
+    monkeypatch.setattr(rendering, "_works", works)
+    assert rendering.choose_backend.__wrapped__() == "osmesa"
+    assert tried == ["egl", "osmesa"]
+
+
+def test_where_egl_fails_osmesa_draws() -> None:
+    if not rendering._works("osmesa"):
+        pytest.skip("OSMesa is not installed (apt-get install libosmesa6)")
+    # In a process of its own: this one has EGL's OpenGL loaded. A GLVND without vendors gives no EGL display.
+    code = """
+        from vla_ros.sim import rendering
+        from vla_ros.sim.robot import SimRobot
+        with SimRobot("reach-v3") as robot:
+            images = robot.render().values()
+        print(rendering.choose_backend(), *(image.std() > 20.0 for image in images))
+    """
+    env = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    env["__EGL_VENDOR_LIBRARY_FILENAMES"] = os.devnull
+    words = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.split() == ["osmesa", "True", "True", "True"], done.stdout + done.stderr
 
 
 def test_a_backend_named_by_the_user_is_the_only_one_tried(monkeypatch: pytest.MonkeyPatch) -> None:

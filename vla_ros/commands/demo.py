@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.contract_file import load_contract
 from vla_ros.resources import config_path
-from vla_ros.supervise import Supervisor
+from vla_ros.supervise import Supervisor, running
 
 if TYPE_CHECKING:
     from vla_ros.ros.sim_client import Episode
@@ -24,7 +24,7 @@ TASKS = ("drawer-open-v3", "push-v3", "button-press-topdown-v3")
 _VARIATION = "test:0"
 _MAX_SIM_TIME_S = 500 * 0.0125
 _UP_TIMEOUT_S = 120.0
-_BAG, _SHEET, _SUMMARY = "bag", "contact_sheet.png", "summary.md"
+_BAG, _SHEET, _SUMMARY, _LOG = "bag", "contact_sheet.png", "summary.md", "nodes.log"
 
 _DESCRIPTION = f"""\
 Show the whole loop on the simulated robot: cameras, a sentence, a policy, the guard, and back, as separate processes
@@ -48,8 +48,10 @@ def add_parsers(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from vla_ros.policy.oracle_tasks import load_tasks
     from vla_ros.ros.runtime import isolate
 
+    tasks = [(task, load_tasks().instruction(task)) for task in args.task or TASKS]
     output = args.output or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     output.mkdir(parents=True, exist_ok=True)
     os.environ.update(isolate(os.environ))
@@ -60,39 +62,30 @@ def _run(args: argparse.Namespace) -> int:
         use_sim_time=True,
         record=str((output / _BAG).resolve()),
     )
-    tasks = args.task or TASKS
-    _say(f"starting the simulated robot, guard, policy '{args.policy}' and a recorder; their words: {output}/nodes.log")
-    with (output / "nodes.log").open("w") as log:
-        supervisor = Supervisor(os.environ, lambda name, line: print(f"[{name}] {line}", file=log, flush=True))
+    _say(f"starting the simulated robot, guard, policy '{args.policy}' and a recorder; their words: {output}/{_LOG}")
+    with running(node_processes(plan), output / _LOG) as supervisor:
         try:
-            for process in node_processes(plan):
-                supervisor.start(process)
             episodes = _perform(tasks, supervisor)
         finally:
             _say("ending the processes")
-            supervisor.stop()
     _report(output, plan.contract, episodes)
     return 0 if all(episode.success for episode in episodes) else 1
 
 
-def _perform(tasks: Sequence[str], supervisor: Supervisor) -> list[Episode]:
-    from vla_ros.policy.oracle_tasks import load_tasks
+def _perform(tasks: Sequence[tuple[str, str]], supervisor: Supervisor) -> list[Episode]:
     from vla_ros.ros.sim_client import SimClient
     from vla_ros.ros.talk import Graph
 
     episodes = []
-    with Graph("", _UP_TIMEOUT_S) as graph:
+    with Graph("", _UP_TIMEOUT_S, supervisor.require_alive) as graph:
         graph.wait_until_up()
         client = SimClient(graph)
-        for task in tasks:
-            sentence = load_tasks().instruction(task)
+        for task, sentence in tasks:
             _say(f'{task}: arming, then saying "{sentence}"')
             episode = client.run(task, _VARIATION, sentence, _MAX_SIM_TIME_S)
             episodes.append(episode)
             words = "done" if episode.success else "NOT done"
             _say(f"  {words} after {episode.sim_time_s:.1f} s; stops {episode.stops}, latches {episode.latches}")
-            for ending in supervisor.poll(0.0):
-                _say(f"  {ending}")
     return episodes
 
 

@@ -25,7 +25,7 @@ def add_parsers(subparsers: Any) -> None:
     say = _add(subparsers, "say", _say, "give the robot an instruction; it replaces the last one, also mid-motion")
     say.add_argument("sentence", help='such as "push the puck to the goal"; "stop" or "" stops')
     arm = _add(subparsers, "arm", _arm, "let the robot move; prints why not, if the guard refuses")
-    arm.add_argument("--wait", type=_seconds, default=0.0, metavar="S", help="while refused, ask again for so long")
+    arm.add_argument("--wait", type=seconds, default=0.0, metavar="S", help="while refused, ask again for so long")
     _add(subparsers, "disarm", _disarm, "stop the robot, and let nothing move it until it is armed again")
     _add(subparsers, "reset", _reset, "release the guard's latch after an emergency stop or a fault; stays disarmed")
     status = _add(subparsers, "status", _status, "who is in command and why, in words")
@@ -46,7 +46,7 @@ def _add(
     )
     add_where(parser, "the graph that `vla_ros up --sim` started")
     parser.add_argument(
-        "--timeout", type=_seconds, default=timeout_s, metavar="S", help=f"how long to look for it ({timeout_s:g} s)"
+        "--timeout", type=seconds, default=timeout_s, metavar="S", help=f"how long to look for it ({timeout_s:g} s)"
     )
     parser.set_defaults(run=lambda args: _in_graph(run, args))
     return parser
@@ -131,11 +131,12 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """The value of an option that is a time."""
     try:
-        seconds = float(text)
+        value = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0.0 <= seconds <= 86_400.0:
+        value = -1.0
+    if not 0.0 <= value <= 86_400.0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: seconds from 0 to 86400")
-    return seconds
+    return value

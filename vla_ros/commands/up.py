@@ -31,6 +31,12 @@ _MEANINGS = {
     "record": "nothing is recorded from now on",
 }
 _ESSENTIAL = ("guard", "sim")
+# What is said when one of the steps after the start fails, behind that command's own words.
+_UNDONE = {
+    "wait": "not everything is up",
+    "arm": "arming was refused, for the reason above",
+    "say": "the instruction did not reach everybody, see above",
+}
 
 _DESCRIPTION = """\
 Start guard and policy for a robot, each as its own process, and keep watch over them: the same processes with the
@@ -61,6 +67,9 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="for the policy; repeatable")
     parser.add_argument("--checkpoint", default="", metavar="DIR", help="short for --option checkpoint=DIR")
     parser.add_argument("--policy-python", default="", metavar="PATH", help="Python interpreter of the policy's worker")
+    parser.add_argument(
+        "--autostart", action=argparse.BooleanOptionalAction, default=True, help="configure and activate the policy"
+    )
     parser.add_argument("--teleop", choices=("keyboard", "joy"), help="also a human's controls")
     parser.add_argument("--record", default="", metavar="DIR", help="also record a bag into DIR")
     parser.add_argument("--shadow", action="store_true", help="decide and tell, but send the robot nothing")
@@ -69,6 +78,7 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("--say", default="", metavar="SENTENCE", help="then give this instruction")
     parser.add_argument("--task", default="", help="with --sim: Meta-World task (reach-v3)")
     parser.add_argument("--variation", default="", help="with --sim: where things are, such as test:3 (test:0)")
+    parser.add_argument("--realtime-factor", type=float, metavar="X", help="with --sim: its seconds per second (1.0)")
     add_where(parser, "also start the simulated robot, in a graph of its own")
     parser.set_defaults(run=_run)
 
@@ -82,10 +92,12 @@ def _run(args: argparse.Namespace) -> int:
         policy=args.policy,
         policy_options=(*args.option, *([f"checkpoint={args.checkpoint}"] if args.checkpoint else [])),
         policy_python=args.policy_python,
+        autostart=args.autostart,
         namespace=args.namespace,
         sim=args.sim,
         task=args.task,
         variation=args.variation,
+        realtime_factor=args.realtime_factor,
         teleop=args.teleop or "",
         record=args.record,
         shadow=args.shadow,
@@ -95,8 +107,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _refuse_contradictions(args: argparse.Namespace) -> None:
-    if (args.task or args.variation) and not args.sim:
-        raise VlaRosError("--task and --variation are for the simulated robot: add --sim")
+    if (args.task or args.variation or args.realtime_factor is not None) and not args.sim:
+        raise VlaRosError("--task, --variation and --realtime-factor are for the simulated robot: add --sim")
+    if args.say and not args.autostart:
+        raise VlaRosError("--say is for a policy that is active: leave out --no-autostart")
     for option in args.option:
         if not option.partition("=")[1]:
             raise VlaRosError(f"policy option {option!r} is not of the form key=value")
@@ -107,9 +121,11 @@ class _Up:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._where = options(args)
-        self._arm = args.arm
+        self._autostart = args.autostart
+        self._is_armed = False
         self._supervisor = Supervisor(environment(args), _tell)
-        self._steps = deque(_steps(args, self._where))
+        self._steps = deque(_steps(args))
+        self._step = ""
         self._asked_to_end = False
         self._failed = False
 
@@ -135,12 +151,7 @@ class _Up:
 
     def _on_ending(self, ending: Ending) -> None:
         if ending.name == _SELF:
-            if ending.status == 0:
-                self._next_step()
-            else:
-                self._steps.clear()
-                self._failed = True
-                _tell(_SELF, "not everything is up; ctrl-c ends what is")
+            self._on_step(ending.status == 0)
             return
         if self._asked_to_end:
             return
@@ -148,11 +159,26 @@ class _Up:
         _tell(_SELF, f"{ending}: {_MEANINGS[ending.name]}")
         self._asked_to_end = ending.name in _ESSENTIAL
 
+    def _on_step(self, is_done: bool) -> None:
+        if is_done:
+            self._is_armed = self._is_armed or self._step == "arm"
+        else:
+            self._steps.clear()
+            self._failed = True
+            _tell(_SELF, _UNDONE[self._step])
+        self._next_step()
+
     def _next_step(self) -> None:
         if self._steps:
-            self._supervisor.start(self._steps.popleft())
+            self._step, *rest = self._steps.popleft()
+            words = (sys.executable, "-m", "vla_ros.cli", self._step, *rest, *self._where)
+            self._supervisor.start(Process(_SELF, words))
             return
-        if not self._arm:
+        if not self._autostart:
+            _tell(
+                _SELF, f"the policy is not loaded; to configure and activate it    {_command('restart', self._where)}"
+            )
+        if not self._is_armed:
             _tell(_SELF, f"disarmed: nothing moves before    {_command('arm', self._where)}")
         _tell(_SELF, f'an instruction:    {_command("say", self._where)} "..."')
         _tell(_SELF, f"who is in command:    {_command('status', self._where)}    ctrl-c ends everything")
@@ -165,14 +191,17 @@ class _Up:
         return FAILED if unclean or self._failed else CLEAN
 
 
-def _steps(args: argparse.Namespace, where: tuple[str, ...]) -> list[Process]:
+def _steps(args: argparse.Namespace) -> list[tuple[str, ...]]:
     """Commands to run one after the other when the nodes have been started, as a user would in another terminal."""
-    words: list[tuple[str, ...]] = [("wait", "--timeout", f"{_UP_TIMEOUT_S:g}")]
+    patience = ("--timeout", f"{_UP_TIMEOUT_S:g}")
+    steps: list[tuple[str, ...]] = []
+    if args.autostart:
+        steps.append(("wait", *patience))
     if args.arm:
-        words.append(("arm", "--wait", f"{_ARM_TIMEOUT_S:g}"))
+        steps.append(("arm", *patience, "--wait", f"{_ARM_TIMEOUT_S:g}"))
     if args.say:
-        words.append(("say", args.say))
-    return [Process(_SELF, (sys.executable, "-m", "vla_ros.cli", name, *rest, *where)) for name, *rest in words]
+        steps.append(("say", args.say))
+    return steps
 
 
 def _command(name: str, where: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 """Cameras that do not hold up the robot: pictures are drawn in a thread of their own, from copies of the physics.
 
-MuJoCo releases the interpreter's lock while it draws, so the robot steps on meanwhile.
+MuJoCo releases the interpreter's lock while it draws, so the robot steps on meanwhile. It does not while it prepares to
+draw another model, for a third of a second: that is done when the world is changed, with `prepare`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Photographer:
         self._size = image_size
         self._on_pictures = on_pictures
         self._backend = choose_backend()
-        self._orders: queue.Queue[tuple[int, Any, FloatArray] | None] = queue.Queue(maxsize=1)
+        self._orders: queue.Queue[tuple[int, Any, FloatArray | None] | None] = queue.Queue(maxsize=1)
         self._idle = threading.Event()
         self._idle.set()
         self.missed = 0
@@ -61,6 +62,18 @@ class Photographer:
         mujoco.mj_getState(model, data, state, _STATE)
         self._idle.clear()
         self._orders.put((stamp_ns, model, state))
+
+    def prepare(self, model: Any) -> None:
+        """Wait until this model can be drawn without holding anybody up. A failure is told by the next `shoot`."""
+        self._wait_until_idle()
+        self._idle.clear()
+        with suppress(queue.Full):  # nobody takes orders any more
+            self._orders.put((0, model, None), timeout=_POLL_S)
+        self._wait_until_idle()
+
+    def _wait_until_idle(self) -> None:
+        while self.failure is None and not self._idle.wait(_POLL_S):
+            pass
 
     def close(self) -> None:
         """End the thread and free what drawing holds."""
@@ -88,6 +101,9 @@ class Photographer:
                     if studio is not None:
                         studio.close()
                     studio = _Studio(model, self._backend, self._size)
+                if state is None:
+                    self._idle.set()
+                    continue
                 pictures = studio.draw(state, self._views)
                 self._idle.set()
                 self._on_pictures(stamp_ns, pictures)
