@@ -40,7 +40,7 @@ except PackageNotFoundError:
         "vla_ros is not built and sourced: colcon build, then source install/setup.bash", allow_module_level=True
     )
 
-DOMAIN_ID = 76
+DOMAIN_ID = 76  # which test/ros/helpers.py leaves to this test
 TIMEOUT_S = 60.0
 
 

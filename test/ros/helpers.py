@@ -21,8 +21,9 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-# Domains up to 101 keep DDS's ports below Linux's ephemeral ones; 0 is everybody's, 77 is the package's own.
-DOMAIN_IDS = [number for number in range(10, 102) if number != 77]
+# Domains up to 101 keep DDS's ports below Linux's ephemeral ones; 0 is everybody's, 76 is test/launch's, 77 is the
+# package's own.
+DOMAIN_IDS = [number for number in range(10, 102) if number not in (76, 77)]
 
 # Read by this process's own DDS participants as well.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

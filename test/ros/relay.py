@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import sys
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,14 +22,17 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros.ros.inputs import HISTORY, OFFERED
 
 TOPICS: dict[str, type] = {
     "ee_pose": PoseStamped,
+    "joint_states": JointState,
     **{f"camera/{view}/image_raw": Image for view in ("front", "wrist", "top")},
+    "camera/wrist/image_raw/compressed": CompressedImage,
 }
+_FEEDBACK = (PoseStamped, JointState)
 DELAY_S = 1.0
 FUTURE_S = 10
 REMAPPINGS = [word for topic in TOPICS for word in ("-r", f"{topic}:=raw/{topic}")]
@@ -49,12 +53,19 @@ def _from_the_future(message: bytes, _before: bytes) -> bytes:
 
 
 def _corrupt(kind: type, message: bytes, _before: bytes) -> bytes:
-    """An image that lacks half of its pixels, or a pose that is not a number."""
+    """An image that lacks half of its data, or a pose that is not a number."""
     spoilt = deserialize_message(message, kind)
-    if isinstance(spoilt, Image):
+    if isinstance(spoilt, (Image, CompressedImage)):
         spoilt.data = spoilt.data[: len(spoilt.data) // 2]
     else:
         spoilt.pose.position.x = float(np.nan)
+    return bytes(serialize_message(spoilt))
+
+
+def _undecodable(message: bytes, _before: bytes) -> bytes:
+    """A jpeg file from its header to its end, whose quantisation tables have become comments."""
+    spoilt = deserialize_message(message, CompressedImage)
+    spoilt.data = array("B", bytes(spoilt.data).replace(b"\xff\xdb", b"\xff\xfe"))
     return bytes(serialize_message(spoilt))
 
 
@@ -67,7 +78,7 @@ class Relay(Node):
         self._good: dict[str, bytes] = {}
         self._late: deque[tuple[float, str, bytes]] = deque()
         self._publisher_of = {
-            topic: self.create_publisher(kind, topic, OFFERED if kind is PoseStamped else HISTORY)
+            topic: self.create_publisher(kind, topic, OFFERED if kind in _FEEDBACK else HISTORY)
             for topic, kind in TOPICS.items()
         }
         for topic, kind in TOPICS.items():
@@ -104,6 +115,7 @@ def _spoilers(kind: type) -> dict[str, Callable[[bytes, bytes], bytes]]:
         "freeze": _frozen,
         "duplicate": lambda _message, before: before,
         "corrupt": partial(_corrupt, kind),
+        "undecodable": _undecodable,
         "future": _from_the_future,
         "torn": lambda message, _before: message[: len(message) // 2],
     }

@@ -34,7 +34,7 @@ from vla_ros.contract import Contract
 from vla_ros.contract_file import load_contract
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import NEWEST, OFFERED
-from vla_ros.types import Twist
+from vla_ros.types import NS_PER_S, Twist
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "config" / "sawyer_sim.yaml"
@@ -45,14 +45,17 @@ NO_SHARED_MEMORY = {
 }
 """Read why in that file. The probe keeps its own, which it can share with nobody."""
 SENTENCE = "go round and round"
+AT_CRUISE = 0.95
+"""What part of its speed the commanded motion has at least while it goes round."""
 STOP, CONTINUE, KILL = signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL
 
 
 class Rig:
     """Processes by name: sim, relay, guard, policy, and teleop where a test wants one."""
 
-    def __init__(self, env: Mapping[str, str], fault_file: Path, stack: ExitStack) -> None:
-        self.contract: Contract = load_contract(CONTRACT)
+    def __init__(self, env: Mapping[str, str], contract: Path, fault_file: Path, stack: ExitStack) -> None:
+        self.contract: Contract = load_contract(contract)
+        self._contract_file = contract
         self.env = {**env, **NO_SHARED_MEMORY, "PYTHONPATH": str(PLUGINS)}
         self.env_without_learning = {**self.env, "PYTHONPATH": f"{PLUGINS / 'without_learning'}:{PLUGINS}"}
         self._fault_file = fault_file
@@ -72,7 +75,7 @@ class Rig:
 
     def start(self, name: str, *arguments: str) -> None:
         """Start a process; it takes the place of an earlier one of that name. arguments: for teleop."""
-        contract = {"contract": str(CONTRACT)}
+        contract = {"contract": str(self._contract_file)}
         if name == "sim":
             process = spawn_node("sim_node", self.env, {**contract, "task": "reach-v3"}, relay.REMAPPINGS)
         elif name == "relay":
@@ -106,10 +109,14 @@ class Rig:
     def spoil(self, topic_and_kind: str) -> int:
         """Let the relay spoil a topic, such as "ee_pose drop"; "" ends it. Returns the steady instant just before."""
         instant_ns = time.monotonic_ns()
-        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=topic_and_kind)
-        request = SetParameters.Request(parameters=[Parameter(name="fault", value=value)])
-        assert self.probe.call(SetParameters, "relay/set_parameters", request).results[0].successful
+        self.set_parameter("relay", "fault", topic_and_kind)
         return instant_ns
+
+    def set_parameter(self, node: str, name: str, text: str) -> None:
+        """A parameter of a node that takes text."""
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=text)
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=value)])
+        assert self.probe.call(SetParameters, f"{node}/set_parameters", request).results[0].successful
 
     def mislead(self, fault: str) -> int:
         """Let the policy misbehave, by a name of faulty_policy.FAULTS or "hang". Returns the instant just before."""
@@ -183,7 +190,9 @@ class Rig:
                 process.signal(CONTINUE)
             else:
                 self.start(name)
-        if not is_alive(self.pid("worker")):
+        if is_alive(self.pid("worker")):
+            self.signal("worker", CONTINUE)
+        else:
             self._processes["policy"].signal(KILL)
             self.start("policy")
 
@@ -208,7 +217,18 @@ class Rig:
         if len(ticks) < 12 or place is None or any(tick.value["text"] != "policy in command" for tick in ticks):
             return False
         speeds = [float(np.linalg.norm(tick.value["command"]["linear"])) for tick in ticks]
-        return distance_to_circle(place) < 0.03 and min(speeds) > 0.0 and float(np.mean(speeds)) > 0.5 * SPEED_M_S
+        return distance_to_circle(place) < 0.03 and min(speeds) > 0.0 and min(speeds[-3:]) > AT_CRUISE * SPEED_M_S
+
+    def rests(self, for_s: float) -> bool:
+        """Whether nothing is commanded for a while from now on: a wait that ends early if something is."""
+        from_ns = time.monotonic_ns()
+        end_ns = from_ns + round(for_s * NS_PER_S)
+
+        def moved() -> bool:
+            return any(entry.value != 0.0 for entry in self.records.since("target_twist", from_ns))
+
+        wait_for(lambda: moved() or time.monotonic_ns() > end_ns, for_s + 5.0)
+        return not moved()
 
     def realtime_factor(self, from_ns: int) -> float:
         """Simulated seconds per second since a steady instant."""
@@ -217,12 +237,12 @@ class Rig:
 
 
 @contextmanager
-def running_rig() -> Iterator[Rig]:
+def running_rig(contract: Path = CONTRACT) -> Iterator[Rig]:
     """The loop, going round."""
     with own_domain() as env, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         fault_file = Path(folder) / "fault"
         fault_file.write_text("")
-        rig = Rig(env, fault_file, stack)
+        rig = Rig(env, contract, fault_file, stack)
         wait_for(lambda: rig.records.newest("policy/status"), 90.0, "the policy node is active")
         rig.get_going()
         yield rig
@@ -235,3 +255,9 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def peak_mb(pid: int) -> float:
+    """The most resident memory that a process ever had."""
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(kilobytes) / 1000.0

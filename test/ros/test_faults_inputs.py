@@ -67,12 +67,19 @@ def test_feedback_without_fresh_poses(rig: Rig, table: Table, kind: str) -> None
     expect_recovery(rig, fault_ns, rig.spoil(""))
 
 
+def test_joints_without_limits_are_missed_by_the_policy_alone(rig: Rig, table: Table) -> None:
+    fault_ns = rig.spoil("joint_states drop")
+    bound = Bound(rig.contract.feedback.joint_states.max_age_s + rig.contract.timeouts.policy_s)
+    says = (POLICY, f"{STALE} (joint_states")
+    table.add(expect_stop(rig, "joint_states drop", fault_ns, bound, says))
+    expect_recovery(rig, fault_ns, rig.spoil(""))
+
+
 def test_frozen_feedback_with_fresh_stamps_latches(rig: Rig, table: Table) -> None:
     fault_ns = rig.spoil("ee_pose freeze")
     bound = Bound(0.0, rig.contract.feedback.ee_pose.max_age_s)  # by stamps
     says = (GUARD, "the measured pose is frozen")
     table.add(expect_stop(rig, "ee_pose freeze", fault_ns, bound, says))
-    bound = Bound(0.0, rig.contract.feedback.ee_pose.max_age_s)  # by stamps
     assert not rig.arm().success, "latched until reset"
     assert rig.reset().success
     wait_for(lambda: "nobody in command: disarmed" in rig.records.newest(GUARD), what="a reset leaves it disarmed")

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from faults import Bound, Table, expect_recovery, expect_stop, rig_of_module
+from faults import (
+    Bound,
+    Table,
+    expect_recovery,
+    expect_stop,
+    frame_s,
+    rig_of_module,
+    until_the_last_good_plan_ends,
+)
 from helpers import wait_for
 from rig import SENTENCE, Rig
 
-from vla_ros.policy.hold import MIN_HORIZON_S
 from vla_ros.types import NS_PER_S
 
 GUARD, POLICY, POLICY_TRACE = "guard/status", "policy/status", "policy/trace"
@@ -30,15 +37,6 @@ def rig(module: tuple[Rig, Table]) -> Rig:
 @pytest.fixture
 def table(module: tuple[Rig, Table]) -> Table:
     return module[1]
-
-
-def until_the_last_good_plan_ends(rig: Rig) -> Bound:
-    """A request that was under way when the fault began is answered well still, and asked a frame period earlier."""
-    return Bound(rig.contract.timeouts.policy_s, MIN_HORIZON_S + frame_s(rig))
-
-
-def frame_s(rig: Rig) -> float:
-    return 1.0 / min(camera.rate_hz for camera in rig.contract.cameras.values())
 
 
 @pytest.mark.parametrize(

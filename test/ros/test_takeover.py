@@ -60,12 +60,14 @@ def test_the_tick_that_hears_the_deadman_obeys_the_human(rig: Rig) -> None:
 
 
 def test_released_deadman_hands_back_only_after_reobservation(rig: Rig) -> None:
-    first_heard(rig, True, rig.take_over(PUSHES[2]))
+    held_ns = rig.take_over(PUSHES[2])
+    first_heard(rig, True, held_ns)
     released_ns = rig.hand_back()
     tick = first_heard(rig, False, released_ns)
     assert tick["source"] != "teleop"
     assert "observe again" in tick["text"]
-    assert expect_reobservation(rig, tick["ros_ns"], tick["steady_ns"])
+    human = [before for before in rig.records.traces(TRACE, held_ns) if before["source"] == "teleop"]
+    assert expect_reobservation(rig, human[-1]["ros_ns"], tick["steady_ns"])
     rig.await_motion()
 
 
