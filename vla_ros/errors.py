@@ -33,6 +33,10 @@ class PolicyError(VlaRosError):
     """A policy cannot be found, loaded or asked, or answered something that is not a chunk."""
 
 
+class ModelError(VlaRosError):
+    """A network cannot be built, loaded or saved: wrong configuration, missing weights, another version's files."""
+
+
 class WorkerError(VlaRosError):
     """The worker process cannot be started, or broke the protocol."""
 
