@@ -129,5 +129,5 @@ def test_two_packages_that_offer_one_name_are_refused(contract: Contract, site: 
 
 def test_built_in_policies_need_no_metadata(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vla_ros.policy.registry._entry_points", list)
-    assert policy_names() == ("hold", "oracle")
+    assert policy_names() == ("hold", "oracle", "vla")
     assert create_policy("hold", contract, {}).needs.views

@@ -19,7 +19,7 @@ from vla_ros.types import Needs
 ENTRY_POINT_GROUP = "vla_ros.policies"
 
 # Also entry points of this package. Named here too because a checkout's metadata may be missing or out of date.
-BUILT_IN = {"hold": "vla_ros.policy.hold:create", "oracle": "vla_ros.policy.oracle:create"}
+BUILT_IN = {name: f"vla_ros.policy.{name}:create" for name in ("hold", "oracle", "vla")}
 
 
 def policy_names() -> tuple[str, ...]:

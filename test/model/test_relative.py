@@ -1,0 +1,86 @@
+"""Rows relative to the commanded pose, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from vla_ros.model.relative import state_of, to_absolute, to_relative
+from vla_ros.types import (
+    ANGULAR_VELOCITY,
+    GRIPPER,
+    LINEAR_VELOCITY,
+    POSITION,
+    QUATERNION,
+    FloatArray,
+    Observation,
+    Pose,
+)
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def pose(rng: np.random.Generator) -> Pose:
+    return Pose(rng.normal(size=3), Rotation.random(random_state=int(rng.integers(2**31))).as_quat())
+
+
+def absolute_rows(rng: np.random.Generator, origin: Pose) -> FloatArray:
+    rows = rng.normal(size=(6, 14))
+    rows[:, GRIPPER] = rng.uniform(size=6)
+    for row in rows:
+        turned = Rotation.from_rotvec(rng.normal(size=3)) * Rotation.from_quat(origin.quaternion)
+        quaternion = turned.as_quat()
+        row[QUATERNION] = quaternion if quaternion @ origin.quaternion >= 0 else -quaternion
+    return rows
+
+
+@given(seeds)
+def test_there_and_back_is_where_it_began(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    origin = pose(rng)
+    rows = absolute_rows(rng, origin)
+    assert np.allclose(to_absolute(to_relative(rows, origin), origin), rows, atol=1e-9)
+
+
+@given(seeds)
+def test_a_relative_rotation_turns_the_commanded_one_and_keeps_w_positive(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    origin = pose(rng)
+    rows = absolute_rows(rng, origin)
+    relative = to_relative(rows, origin)
+    assert (relative[:, 6] >= 0.0).all()
+    turned = Rotation.from_quat(relative[:, QUATERNION]) * Rotation.from_quat(origin.quaternion)
+    assert ((turned * Rotation.from_quat(rows[:, QUATERNION]).inv()).magnitude() < 1e-6).all()
+
+
+def test_the_commanded_pose_itself_is_zero_and_identity() -> None:
+    rng = np.random.default_rng(0)
+    origin = pose(rng)
+    row = np.concatenate([origin.position, origin.quaternion, rng.normal(size=6), [0.5]])[None]
+    relative = to_relative(row, origin)
+    assert np.allclose(relative[0, POSITION], 0.0) and np.allclose(relative[0, QUATERNION], [0, 0, 0, 1])
+    assert np.array_equal(relative[0, 7:], row[0, 7:])
+
+
+def test_the_state_holds_where_the_tool_is_and_where_the_command_leads_it() -> None:
+    rng = np.random.default_rng(0)
+    measured = pose(rng)
+    turn = np.array([0.0, 0.0, 0.1])
+    ahead = (Rotation.from_rotvec(turn) * Rotation.from_quat(measured.quaternion)).as_quat()
+    commanded = Pose(measured.position + np.array([0.01, 0.0, 0.0]), ahead)
+    state = state_of(Observation(0, "go", {}, measured, commanded, None, 0.25))
+    assert np.allclose(state[POSITION], measured.position)
+    assert np.allclose(state[LINEAR_VELOCITY], [0.01, 0.0, 0.0])
+    assert np.allclose(state[ANGULAR_VELOCITY], turn)
+    assert state[GRIPPER] == 0.25
+
+
+def test_nothing_given_is_changed() -> None:
+    rng = np.random.default_rng(0)
+    origin = pose(rng)
+    rows = absolute_rows(rng, origin)
+    before = rows.copy()
+    to_absolute(to_relative(rows, origin), origin)
+    assert np.array_equal(rows, before)

@@ -1,0 +1,60 @@
+"""Rows relative to where the robot was commanded to be, and back. Numpy only: data and policy use the same.
+
+A network's rows start from the commanded pose at t_obs, so that what it learns holds anywhere: positions are
+displacements along the base frame's axes, rotations turn the commanded orientation in the base frame. Velocities are
+in the base frame, and the gripper is an opening; both stay as they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.geometry import conjugate, in_hemisphere_of, multiply, normalise, rotation_between
+from vla_ros.types import (
+    ACTION_WIDTH,
+    ANGULAR_VELOCITY,
+    GRIPPER,
+    LINEAR_VELOCITY,
+    POSITION,
+    QUATERNION,
+    FloatArray,
+    Observation,
+    Pose,
+)
+
+
+def to_relative(rows: FloatArray, origin: Pose) -> FloatArray:
+    """Absolute rows in the base frame, seen from a commanded pose. (H, 14) -> (H, 14), quaternions with w >= 0."""
+    relative: FloatArray = rows.copy()
+    relative[:, POSITION] = rows[:, POSITION] - origin.position
+    back = conjugate(origin.quaternion)
+    identity = np.array([0.0, 0.0, 0.0, 1.0])
+    turned = [in_hemisphere_of(identity, normalise(multiply(quaternion, back))) for quaternion in rows[:, QUATERNION]]
+    relative[:, QUATERNION] = np.array(turned)
+    return relative
+
+
+def to_absolute(rows: FloatArray, origin: Pose) -> FloatArray:
+    """The inverse of to_relative: quaternions lie in the hemisphere of the commanded orientation. (H, 14) -> (H, 14)"""
+    absolute: FloatArray = rows.copy()
+    absolute[:, POSITION] = rows[:, POSITION] + origin.position
+    turned = [normalise(multiply(quaternion, origin.quaternion)) for quaternion in rows[:, QUATERNION]]
+    absolute[:, QUATERNION] = np.array([in_hemisphere_of(origin.quaternion, quaternion) for quaternion in turned])
+    return absolute
+
+
+def state_of(observation: Observation) -> FloatArray:
+    """The robot's state as one row of the action's layout. -> (14,)
+
+    Position, orientation: measured. In the place of the velocity: how far the command leads the tool [m, rad], which
+    for an arm that lags behind its command is proportional to its velocity and needs no further sensor. The gripper:
+    as last commanded.
+    """
+    measured, commanded = observation.ee_pose, observation.commanded_pose
+    state = np.zeros(ACTION_WIDTH)
+    state[POSITION] = measured.position
+    state[QUATERNION] = in_hemisphere_of(np.array([0.0, 0.0, 0.0, 1.0]), measured.quaternion)
+    state[LINEAR_VELOCITY] = commanded.position - measured.position
+    state[ANGULAR_VELOCITY] = rotation_between(measured.quaternion, commanded.quaternion)
+    state[GRIPPER] = observation.gripper
+    return state

@@ -1,0 +1,153 @@
+"""The whole network: see, read, fuse, act.
+
+    frames -> MultiViewVisionEncoder      -> view tokens     \\
+    state  -> ActionEncoder               -> state token      > HierarchicalFusion -> memory -> reasoning -> decoder
+    words  -> HierarchicalLanguageEncoder -> language tokens /   with earlier instants          -> rows (B, H, 14)
+
+Rows are relative to the pose commanded at the instant of the frames (relative.py). Shapes: B samples, V views, N view
+tokens, L words, S sentences, T earlier instants, D width, H rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from vla_ros.model.actions import ActionEncoder, ActionParts, ActionStatistics
+from vla_ros.model.alignment import AlignmentHead
+from vla_ros.model.chunk_decoder import Prefix
+from vla_ros.model.config import VLAConfig
+from vla_ros.model.decoders import make_head
+from vla_ros.model.fusion import FusedFeatures, HierarchicalFusion
+from vla_ros.model.inputs import ModelInputs, build_inputs
+from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
+from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
+from vla_ros.types import ACTION_WIDTH, Observation
+
+_TOKEN_TYPES = ("state", "word", "sentence")
+
+
+@dataclass(frozen=True, eq=False)
+class Perception:
+    """What the decoder works from. tokens: (B, M, D) and mask: (B, M); fused_features: (B, D).
+
+    frame_features: (B, D), what a later instant is given as history.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    fused_features: Tensor
+    frame_features: Tensor
+    vision: MultiViewFeatures
+    language: HierarchicalLanguageFeatures
+    fusion: FusedFeatures
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """Scalars. action: of the decoder, over the rows that count; alignment: contrastive, vision against language."""
+
+    action: Tensor
+    alignment: Tensor
+
+
+class VLAModel(nn.Module):
+    """Built from its configuration and the statistics of the data that it is trained on.
+
+    Raises ModelError if a backbone cannot be loaded.
+    """
+
+    def __init__(
+        self, config: VLAConfig, action_statistics: ActionStatistics, state_statistics: ActionStatistics
+    ) -> None:
+        super().__init__()
+        self.config = config
+        width, heads, dropout = config.width, config.heads, config.dropout
+        self.action_statistics = action_statistics
+        self.state_statistics = state_statistics
+        self.vision = MultiViewVisionEncoder(config.vision, config.views, width, heads, dropout)
+        self.language = HierarchicalLanguageEncoder(config.language, width, heads, dropout)
+        self.state_encoder = ActionEncoder(ACTION_WIDTH, width)
+        self.token_types = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in _TOKEN_TYPES})
+        self.fusion = HierarchicalFusion(width, heads, config.fusion.layers, config.fusion.history, dropout)
+        self.memory = nn.Identity()
+        self.reasoning = nn.Identity()
+        self.decoder = make_head(config.decoder, width, heads, dropout)
+        self.alignment = AlignmentHead(width)
+
+    def inputs(self, observations: Sequence[Observation]) -> ModelInputs:
+        """Observations as a batch on the model's device. Raises ModelError if none has any of its views."""
+        return build_inputs(observations, self.vision, self.language).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.fusion.level_logits.device
+
+    def perceive(self, inputs: ModelInputs) -> Perception:
+        """Everything before the decoder."""
+        language = self.language(inputs.command)
+        vision = self.vision(inputs.images, inputs.present, condition=language.global_features)
+        seen, seen_mask = self._perception_tokens(vision, inputs.state)  # (B, N + 1, D)
+        read, read_mask = self._language_tokens(language)  # (B, L + S, D)
+        fusion = self.fusion(seen, read, seen_mask, read_mask, inputs.history, inputs.history_mask)
+        fused = self.reasoning(self.memory(fusion.fused_features))
+        tokens = torch.cat([fusion.vision_attended, fusion.language_attended], dim=1)  # (B, N + 1 + L + S, D)
+        mask = torch.cat([seen_mask, read_mask], dim=1)
+        return Perception(tokens, mask, fused, fusion.frame_features, vision, language, fusion)
+
+    def act(
+        self, perception: Perception, prefix: Prefix | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Rows from what was perceived. generator: of the noise, on any device. -> (B, H, 14), relative and valid."""
+        return self.decoder.sample(
+            perception.tokens, perception.mask, perception.fused_features, self.action_statistics, prefix, generator
+        )
+
+    def forward(
+        self, inputs: ModelInputs, prefix: Prefix | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """See, read, fuse, act. prefix: rows that are already committed. -> (B, H, 14), relative, valid."""
+        return self.act(self.perceive(inputs), prefix, generator)
+
+    def loss(
+        self,
+        inputs: ModelInputs,
+        target: Tensor,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Losses:
+        """target: (B, H, 14) relative rows in physical units; weights: (B, H), 0 for rows that do not count."""
+        perception = self.perceive(inputs)
+        action = self.decoder.loss(
+            perception.tokens,
+            perception.mask,
+            perception.fused_features,
+            target,
+            self.action_statistics,
+            weights,
+            generator,
+        )
+        _, instruction = torch.unique(inputs.command.input_ids, dim=0, return_inverse=True)
+        alignment = self.alignment.loss(
+            perception.vision.fused_features, perception.language.global_features, instruction
+        )
+        return Losses(action, alignment)
+
+    def _perception_tokens(self, vision: MultiViewFeatures, state: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.state_encoder(self._scaled_state(state)) + self.token_types["state"]  # (B, D)
+        tokens = torch.cat([vision.tokens, encoded.unsqueeze(1)], dim=1)
+        return tokens, torch.cat([vision.mask, vision.mask.new_ones(len(state), 1)], dim=1)
+
+    def _scaled_state(self, state: Tensor) -> ActionParts:
+        """Numbers of about unit variance, but the orientation as it is: the encoder wants a rotation."""
+        scaled = ActionParts.split(self.state_statistics.normalise(state))
+        return replace(scaled, orientation=ActionParts.split(state).orientation)
+
+    def _language_tokens(self, language: HierarchicalLanguageFeatures) -> tuple[Tensor, Tensor]:
+        words = language.word_features + self.token_types["word"]
+        sentences = language.paragraph_features + self.token_types["sentence"]
+        return torch.cat([words, sentences], dim=1), torch.cat([language.word_mask, language.sentence_mask], dim=1)

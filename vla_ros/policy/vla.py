@@ -1,0 +1,176 @@
+"""The policy `vla`: a checkpoint's network, asked for one chunk per observation.
+
+The same observations give the same chunks: the flow's noise is drawn from the option `seed` and the observation's
+instant, and how many rows of the previous chunk count as committed is fixed, not measured.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_ros.contract import Contract
+from vla_ros.control.chunks import make_row, target_at
+from vla_ros.errors import PolicyError, in_one_line
+from vla_ros.geometry import length, rotation_between
+from vla_ros.model.checkpoint import load_checkpoint
+from vla_ros.model.chunk_decoder import Prefix
+from vla_ros.model.relative import to_absolute, to_relative
+from vla_ros.model.vla import VLAModel
+from vla_ros.policy.protocol import Needs
+from vla_ros.types import ACTION_WIDTH, NS_PER_S, POSITION, QUATERNION, Chunk, FloatArray, Observation, Pose
+
+_OPTIONS = {
+    "checkpoint": "folder of the checkpoint (required)",
+    "device": "cpu, cuda, cuda:1, ...; default: cuda where there is one",
+    "threads": "of the CPU; default: one less than there are cores, which is left to the control loop",
+    "seed": "of the noise that a flow starts from; default: 0",
+    "committed_s": "how much of the previous chunk is kept while this one is made, in seconds; default: 0.1",
+}
+# The robot is where the previous chunk said it would be, or that chunk is no longer what it is doing.
+_ON_COURSE_M = 0.03
+_ON_COURSE_RAD = 0.15
+# Frames further apart are no history of each other.
+_MAX_GAP_S = 0.5
+_COMMITTED_S = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class _Moment:
+    """What was seen and planned at one observation."""
+
+    t_obs_ns: int
+    frame_features: Tensor  # (D,)
+    chunk: Chunk
+
+
+class VLAPolicy:
+    """Remembers the last few observations of the instruction that it is following, and the last chunk."""
+
+    def __init__(self, model: VLAModel, seed: int, committed_rows: int) -> None:
+        self._model = model
+        self._seed = seed
+        self._committed_rows = committed_rows
+        self._instruction = ""
+        self._past: tuple[_Moment, ...] = ()
+        self.needs = Needs(model.config.views)
+
+    def predict(self, observation: Observation) -> Chunk:
+        """One chunk, absolute, from the observation's instant on."""
+        if not self._continues(observation):
+            self._past = ()
+        self._instruction = observation.instruction
+        with torch.inference_mode():
+            inputs = self._model.inputs([observation]).with_history(self._history())
+            perception = self._model.perceive(inputs)
+            rows = self._model.act(perception, self._prefix(observation), self._generator(observation))[0]
+        absolute = to_absolute(rows.double().cpu().numpy(), observation.commanded_pose)
+        chunk = Chunk(observation.t_obs_ns, self._model.config.decoder.dt_s, absolute)
+        kept = max(self._model.config.fusion.history, 1)
+        moment = _Moment(observation.t_obs_ns, perception.frame_features[0], chunk)
+        self._past = (*self._past, moment)[-kept:]
+        return chunk
+
+    def _continues(self, observation: Observation) -> bool:
+        """Whether it is the next look at the same task."""
+        if not self._past or observation.instruction.strip() != self._instruction.strip():
+            return False
+        return 0 < observation.t_obs_ns - self._past[-1].t_obs_ns <= _MAX_GAP_S * NS_PER_S
+
+    def _history(self) -> Tensor | None:
+        if not self._past or self._model.config.fusion.history == 0:
+            return None
+        return torch.stack([moment.frame_features for moment in self._past]).unsqueeze(0)  # (1, T, D)
+
+    def _prefix(self, observation: Observation) -> Prefix | None:
+        """The rows that will be carried out while this chunk is being made, if the robot is still on course."""
+        if not self._past:
+            return None
+        config = self._model.config.decoder
+        rows = _rows_from(self._past[-1].chunk, observation.t_obs_ns, config.dt_s, self._committed_rows)
+        if not len(rows) or not _is_on_course(rows[0], observation.commanded_pose):
+            return None
+        relative = np.zeros((1, config.horizon, ACTION_WIDTH))
+        relative[0, : len(rows)] = to_relative(rows, observation.commanded_pose)
+        device = self._model.device
+        return Prefix(torch.from_numpy(relative).float().to(device), torch.tensor([len(rows)], device=device))
+
+    def _generator(self, observation: Observation) -> torch.Generator:
+        # Every instant has noise of its own, whatever was asked before: a replay that skips a frame stays the same.
+        return torch.Generator().manual_seed((self._seed * 1_000_003 + observation.t_obs_ns) % 2**63)
+
+
+def create(contract: Contract, options: Mapping[str, str]) -> VLAPolicy:
+    """The policy of a checkpoint for a robot. Raises PolicyError or ModelError, in one sentence."""
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        known = "; ".join(f"{name}: {meaning}" for name, meaning in _OPTIONS.items())
+        raise PolicyError(f"policy 'vla' has no option {unknown[0]!r}; it knows {known}")
+    if "checkpoint" not in options:
+        raise PolicyError("policy 'vla' needs a checkpoint: give the option checkpoint=FOLDER")
+    spare_cores = max(1, len(os.sched_getaffinity(0)) - 1)
+    torch.set_num_threads(_whole_number(options, "threads", 1) if "threads" in options else spare_cores)
+    checkpoint = load_checkpoint(Path(options["checkpoint"]), _device(options.get("device", "")))
+    _check_views(checkpoint.model.config.views, contract)
+    return VLAPolicy(checkpoint.model, _whole_number(options, "seed", 0), _committed_rows(options, checkpoint.model))
+
+
+def _check_views(views: tuple[str, ...], contract: Contract) -> None:
+    missing = [view for view in views if view not in contract.cameras]
+    if missing:
+        choices = ", ".join(contract.cameras) or "none"
+        raise PolicyError(f"the checkpoint looks through camera {missing[0]!r}; the robot has: {choices}")
+
+
+def _committed_rows(options: Mapping[str, str], model: VLAModel) -> int:
+    """Rows 0 to the one at or after committed_s: up to there the target is interpolated between committed rows."""
+    committed_s = _number(options, "committed_s", _COMMITTED_S)
+    config = model.config.decoder
+    return min(math.ceil(committed_s / config.dt_s) + 1, config.max_prefix) if committed_s > 0.0 else 0
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PolicyError(f"device {name!r} cannot be used: {in_one_line(error)}") from error
+    return device
+
+
+def _whole_number(options: Mapping[str, str], name: str, least: int) -> int:
+    text = options.get(name, str(least))
+    if not text.isdecimal() or int(text) < least:
+        raise PolicyError(f"the option {name} is {text!r}; it must be a whole number of at least {least}")
+    return int(text)
+
+
+def _number(options: Mapping[str, str], name: str, default: float) -> float:
+    text = options.get(name, str(default))
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 <= number < math.inf:
+        raise PolicyError(f"the option {name} is {text!r}; it must be a number of at least 0")
+    return number
+
+
+def _rows_from(chunk: Chunk, start_ns: int, dt_s: float, count: int) -> FloatArray:
+    """The chunk's next rows on another grid of instants, fewer where it ends. -> (at most count, 14)"""
+    instants = [start_ns + round(index * dt_s * NS_PER_S) for index in range(count)]
+    targets = [target for instant_ns in instants if (target := target_at(chunk, instant_ns)) is not None]
+    return np.array([make_row(target) for target in targets]).reshape(-1, ACTION_WIDTH)
+
+
+def _is_on_course(row: FloatArray, commanded: Pose) -> bool:
+    metres = length(row[POSITION] - commanded.position)
+    radians = length(rotation_between(commanded.quaternion, row[QUATERNION]))
+    return metres < _ON_COURSE_M and radians < _ON_COURSE_RAD
