@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import own_domain
 
-from bench.episodes import EpisodeLog, Measured
+from bench.episodes import EpisodeLog, Key, Measured
 from bench.latency import routes_of
 from bench.loop_run import LoopRun
 from bench.report import Bar, wilson
+from bench.ticks import ticks_due
 from vla_ros.contract_file import load_contract
 from vla_ros.control import channels
 from vla_ros.control.joining import PARTS
@@ -22,6 +25,8 @@ from vla_ros.resources import config_path
 from vla_ros.types import Json
 
 ROOT = Path(__file__).parents[2]
+FIRST = Measured("ros", "push-v3", "test:0", True, 1.0)
+WANTED: list[Key] = [("ros", "push-v3", "test:0"), ("ros", "push-v3", "test:1")]
 MS = 1_000_000
 
 
@@ -40,7 +45,8 @@ def bench(env: dict[str, str], output: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "rows"), [("ticks", ("bare timer", "guard", "policy")), ("latency", ("echo", "without waits"))]
+    ("name", "rows"),
+    [("ticks", ("bare timer", "guard, ticks heard", "policy, ticks heard")), ("latency", ("echo", "without waits"))],
 )
 def test_quick_run_prints_a_table_and_bars_and_writes_them(
     environment: dict[str, str], tmp_path: Path, name: str, rows: tuple[str, ...]
@@ -50,6 +56,15 @@ def test_quick_run_prints_a_table_and_bars_and_writes_them(
     record = json.loads((tmp_path / f"{name}.json").read_text())
     assert record["bars"], printed
     assert all(row["count"] > 5 for row in record["numbers"].values()), printed
+
+
+def test_chunks_prints_the_networks_parts_and_writes_its_bars(environment: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    printed = bench(environment, tmp_path, "chunks")
+    assert "vision.backbones" in printed and "chunks per second" in printed, printed
+    record = json.loads((tmp_path / "chunks.json").read_text())
+    assert record["numbers"]["chunk_ms"]["count"] >= 20
+    assert 0.0 < record["numbers"]["backbone_share"] < 1.0 and record["numbers"]["parameters"] < 37e6
 
 
 def test_oracle_prints_all_three_ways_side_by_side(environment: dict[str, str], tmp_path: Path) -> None:
@@ -69,13 +84,37 @@ def test_unknown_benchmark_is_refused_with_the_choices(environment: dict[str, st
 
 def test_episodes_of_other_code_are_kept_but_do_not_count(tmp_path: Path) -> None:
     contract, path = config_path("sawyer_sim"), tmp_path / "episodes.jsonl"
-    EpisodeLog(path, contract, fresh=False).add(Measured("ros", "push-v3", "test:0", True, 1.0))
+    log = EpisodeLog(path, contract, WANTED, fresh=False)
+    assert log.origin() == "nothing was measured"
+    log.add(FIRST)
     other = path.read_text().replace('"code": "', '"code": "0')
     path.write_text(other + path.read_text() + '{"code": "cut sho')
-    log = EpisodeLog(path, contract, fresh=False)
-    assert len(log.of("ros", ["push-v3"], ["test:0", "test:1"])) == 1
-    assert not EpisodeLog(path, contract, fresh=True).of("ros", ["push-v3"], ["test:0"])
+    log = EpisodeLog(path, contract, WANTED, fresh=False)
+    assert log.of("ros", ["push-v3"], ["test:0", "test:1"]) == [FIRST]
+    assert not len(EpisodeLog(path, contract, WANTED, fresh=True))
     assert path.read_text() == other
+
+
+def test_episodes_that_were_cut_short_are_gone_on_with_and_a_complete_set_is_measured_again(tmp_path: Path) -> None:
+    contract, path = config_path("sawyer_sim"), tmp_path / "episodes.jsonl"
+    EpisodeLog(path, contract, WANTED, fresh=False).add(FIRST)
+    path.write_text(path.read_text().replace(f'"when": "{time.strftime("%Y")}', '"when": "2001'))
+    path.write_text(path.read_text() + '{"code": "cut sho')
+    log = EpisodeLog(path, contract, WANTED, fresh=False)
+    assert len(log) == 1
+    log.add(replace(FIRST, variation="test:1"))
+    log = EpisodeLog(path, contract, [*WANTED, ("ros", "push-v3", "test:2")], fresh=False)
+    assert len(log) == 2, "a line that was cut short must not spoil the next one"
+    assert "2 episodes, measured from 2001" in log.origin() and f"to {time.strftime('%Y')}" in log.origin()
+
+    assert not len(EpisodeLog(path, contract, WANTED, fresh=False))
+    assert path.read_text() == ""
+
+
+def test_ticks_that_were_not_heard_are_counted() -> None:
+    heard_ms = [ms for ms in range(0, 1000, 10) if ms not in (300, 310, 700)]
+    assert ticks_due([guard_tick(ms, 0, []) for ms in heard_ms], 100.0) == 100 == len(heard_ms) + 3
+    assert ticks_due([], 100.0) == 0
 
 
 def test_a_frames_way_is_read_from_the_traces() -> None:

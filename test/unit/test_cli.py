@@ -49,9 +49,13 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
         (("arm", "--domain-id", "233"), "'233' is not a ROS domain: a whole number from 0 to 232"),
         (("arm", "--namespace", "7 arms"), "'7 arms' is not a namespace such as arm1"),
         (("arm", "--timeout", "soon"), "'soon' is not a time"),
+        (("check", "sawyer_sim", "--duration", "nan"), "'nan' is not a time: seconds from 0 to 86400"),
+        (("check", "sawyer_sim", "--duration", "-1"), "'-1' is not a time"),
         (("up", "no_such_robot"), "there is no config file 'no_such_robot'; choose one of"),
         (("up", "./no_such_robot.yaml"), "no_such_robot.yaml"),
-        (("up", "sawyer_sim", "--task", "push-v3"), "--task and --variation are for the simulated robot: add --sim"),
+        (("up", "sawyer_sim", "--task", "push-v3"), "are for the simulated robot: add --sim"),
+        (("up", "sawyer_sim", "--realtime-factor", "0.5"), "are for the simulated robot: add --sim"),
+        (("up", "sawyer_sim", "--no-autostart", "--say", "go"), "--say is for a policy that is active"),
         (("up", "sawyer_sim", "--option", "speed"), "policy option 'speed' is not of the form key=value"),
     ],
 )
@@ -111,11 +115,17 @@ def test_parameters_keep_their_type_through_ros_arguments() -> None:
 def test_up_starts_the_simulated_robot_only_when_asked() -> None:
     assert list(node_parameters(BringUp(SIM_CONTRACT))) == ["guard", "policy"]
     everything = BringUp(
-        SIM_CONTRACT, sim=True, task="push-v3", teleop="keyboard", record="runs/bag", use_sim_time=True
+        SIM_CONTRACT,
+        sim=True,
+        task="push-v3",
+        realtime_factor=0.5,
+        teleop="keyboard",
+        record="runs/bag",
+        use_sim_time=True,
     )
     nodes = node_parameters(everything)
     assert list(nodes) == ["sim", "guard", "policy", "teleop", "record"]
-    assert nodes["sim"] == {"contract": str(SIM_CONTRACT), "task": "push-v3"}
+    assert nodes["sim"] == {"contract": str(SIM_CONTRACT), "task": "push-v3", "realtime_factor": 0.5}
     assert [process.name for process in node_processes(everything) if process.owns_terminal] == ["teleop"]
 
 
@@ -124,3 +134,4 @@ def test_the_guard_is_told_of_shadow_and_the_policy_of_its_options() -> None:
     assert nodes["guard"]["shadow"] is True
     assert (nodes["policy"]["policy"], nodes["policy"]["policy_options"]) == ("oracle", ("a=1",))
     assert nodes["policy"]["autostart"] is True
+    assert node_parameters(BringUp(SIM_CONTRACT, autostart=False))["policy"]["autostart"] is False

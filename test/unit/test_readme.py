@@ -40,12 +40,27 @@ def test_links_lead_to_files(page: Path) -> None:
     assert targets and not missing
 
 
+def below(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """The commands of a parser, by name."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return {name: command for group in groups for name, command in group.choices.items()}
+
+
+def parsers() -> Mapping[str, argparse.ArgumentParser]:
+    """Every command of `vla_ros`."""
+    return below(cli.parser())
+
+
 def commands() -> dict[str, set[str]]:
-    """Every command of `vla_ros`, with its options; nodes take ROS's as well."""
-    actions = [action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    """Every command of `vla_ros`, with its options and those of its actions; nodes take ROS's as well."""
     return {
-        name: {option for action in parser._actions for option in action.option_strings}
-        for name, parser in actions[0].choices.items()
+        name: {
+            option
+            for one in (parser, *below(parser).values())
+            for action in one._actions
+            for option in action.option_strings
+        }
+        for name, parser in parsers().items()
     }
 
 
@@ -122,17 +137,32 @@ def tables(page: Path) -> Mapping[str, set[str]]:
     return {section.split()[0]: set(re.findall(r"^\| `([^`]+)`", section, flags=re.MULTILINE)) for section in sections}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.launch.py")), ids=lambda path: path.name)
-def test_launch_arguments_are_listed(path: Path) -> None:
+def launch_arguments(path: Path) -> set[str]:
+    """The arguments that a launch file declares, read without `launch`."""
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    declared = {
-        node.args[0].value
+    return {
+        str(node.args[0].value)
         for node in calls
         if isinstance(node.func, ast.Name)
         and node.func.id == "DeclareLaunchArgument"
         and isinstance(node.args[0], ast.Constant)
     }
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.launch.py")), ids=lambda path: path.name)
+def test_launch_arguments_are_listed(path: Path) -> None:
+    declared = launch_arguments(path)
     assert declared and tables(ROOT / "docs" / "topics.md")[path.name] == declared
+
+
+def test_up_takes_the_arguments_of_the_launch_files() -> None:
+    declared = launch_arguments(ROOT / "launch/robot.launch.py") | launch_arguments(ROOT / "launch/sim.launch.py")
+    of_another_name = {"contract": "contract", "policy_options": "--option"}
+    same = {of_another_name.get(name, f"--{name.replace('_', '-')}") for name in declared}
+    up = [action for action in parsers()["up"]._actions if action.dest != "help"]
+    taken = {(action.option_strings or [action.dest])[0] for action in up}
+    of_up_alone = {"--sim", "--teleop", "--record", "--say"}  # each stands for a launch file or a command of its own
+    assert taken == same | of_up_alone
 
 
 def test_the_policy_to_copy_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
