@@ -283,6 +283,20 @@ def test_a_guard_that_slept_longer_than_the_driver_waits_starts_from_rest_and_re
     assert bench.source is Source.NOBODY and bench.speed == 0.0
 
 
+def test_a_guard_that_wakes_up_does_not_obey_what_its_socket_kept_from_its_sleep():
+    """Under a simulated clock ROS time is of then as well, and an old set looks fresh beside it."""
+    bench = GuardBench().moving()
+    bench.policy_target = None
+    bench.tick(ros_s=0.01, steady_s=bench.config.contract.timeouts.driver_s + 0.7)
+    for _ in range(5):
+        bench.hear_policy(pose(x=0.25)).tick(ros_s=0.01)
+        assert bench.source is Source.NOBODY and bench.speed == 0.0
+    bench.tick(ros_s=0.65)  # the clock has caught up
+    bench.policy_target = pose(x=0.25)
+    bench.run(bench.config.contract.timeouts.policy_s + 2 * bench.period_s)
+    assert bench.source is Source.POLICY
+
+
 @pytest.mark.parametrize("is_policy_asleep_too", [False, True])
 def test_a_sleep_in_the_middle_of_a_motion_is_one_stop(is_policy_asleep_too):
     bench = GuardBench().moving()

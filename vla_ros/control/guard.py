@@ -31,7 +31,7 @@ from vla_ros.control.joining import newest_complete
 from vla_ros.control.safety import Limited, Motion, is_at_rest
 from vla_ros.control.streams import absorb, counted, is_fresh
 from vla_ros.geometry import zero_twist
-from vla_ros.types import Now, Pose, Sample, instruction_hash, is_hold
+from vla_ros.types import NS_PER_S, Now, Pose, Sample, instruction_hash, is_hold
 
 # A set of four is joined by stamp: a few ticks of each part cover any order of arrival.
 _DEPTH = 4
@@ -64,7 +64,8 @@ def guard_step(state: GuardState, inputs: Sequence[Sample[Any]], now: Now, confi
 
 def _start(state: GuardState, tick: Tick, now: Now, config: GuardConfig) -> GuardState:
     state = replace(state, clock=tick.clock)
-    if tick.elapsed_s > config.contract.timeouts.driver_s:
+    timeouts = config.contract.timeouts
+    if tick.elapsed_s > timeouts.driver_s:
         # Without commands for so long the driver has stopped the robot: what was commanded goes on from rest.
         motion = replace(state.motion, twist=zero_twist()) if state.motion else None
         counts = counted(state.counts, "slept")
@@ -72,7 +73,10 @@ def _start(state: GuardState, tick: Tick, now: Now, config: GuardConfig) -> Guar
             counts = counted(counts, f"{STOPPED}the guard slept")
         # Nobody has been in command since: what this tick decides is no further stop.
         asleep = Decision(Source.NOBODY, Stop(Reason.REOBSERVATION_AWAITED))
-        state = replace(state, motion=motion, decision=asleep, reobserve_after_ns=now.ros_ns, counts=counts)
+        state = replace(state, motion=motion, decision=asleep, woke_ns=now.steady_ns, counts=counts)
+    if state.woke_ns is not None and now.steady_ns - state.woke_ns <= timeouts.policy_s * NS_PER_S:
+        # What came in its sleep is heard only now, a simulated clock too: beside that, a set from then looks fresh.
+        state = replace(state, reobserve_after_ns=now.ros_ns)
     if not tick.jumped_back:
         return state
     counts = counted(state.counts, "clock jumped back")

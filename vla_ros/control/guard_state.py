@@ -64,6 +64,7 @@ class GuardState:
     is_sending: whether the last tick sent the robot a command.
     is_gripper_commanded: whether somebody in command has asked for an opening since arming; none is sent before.
     policy: the newest complete set of the policy, kept while it ages and newer sets stay incomplete.
+    woke_ns: steady time of the first tick after a sleep longer than the driver waits; None if there was none.
     reobserve_after_ns: a policy's target made from an observation at or before this ROS time is void.
     """
 
@@ -77,6 +78,7 @@ class GuardState:
     is_gripper_commanded: bool = False
     policy: PolicyTarget | None = None
     decision: Decision = _AT_START
+    woke_ns: int | None = None
     reobserve_after_ns: int = -1
     counts: Mapping[str, int] = field(default_factory=dict)
 
