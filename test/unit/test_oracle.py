@@ -49,6 +49,17 @@ def test_the_table_covers_every_task_with_sentences_of_its_own(oracle: OraclePol
     assert table.task(table.instruction("drawer-open-v3")) == "drawer-open-v3"
 
 
+@pytest.mark.parametrize("task", sorted(load_tasks().sentences))
+def test_no_expert_writes_into_what_it_observes(oracle: OraclePolicy, task: str) -> None:
+    """Over a wire it comes read-only, and everywhere it is somebody else's."""
+    seen = observe(load_tasks().instruction(task))
+    assert seen.privileged is not None
+    before = seen.privileged.copy()
+    seen.privileged.flags.writeable = False
+    validate_chunk(oracle.predict(seen))
+    assert np.array_equal(seen.privileged, before)
+
+
 @pytest.mark.parametrize(
     "spelling", ["Open the drawer", "  open  the drawer. ", "OPEN THE DRAWER!", "open the\tdrawer"]
 )

@@ -60,7 +60,8 @@ def _act(expert: Any, observation: FloatArray) -> FloatArray:
     """What an expert does. (39,) -> (4,). Experts rely on being clipped, and warn about it at every step."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return np.asarray(expert.get_action(observation), np.float64)
+        # A copy: that of the door writes into it.
+        return np.asarray(expert.get_action(observation.copy()), np.float64)
 
 
 def _within_reach(rows: FloatArray, privileged: FloatArray) -> FloatArray:
