@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from bench.options import Options
-from bench.report import Bar, conclude, spread
+from bench.report import Bar, Spread, conclude, spread
 from vla_ros.contract_file import load_contract
 from vla_ros.deploy.profiling import BACKBONES, ENCODER, profile_vla_model
 from vla_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.model.config import preset
 from vla_ros.model.untrained import untrained
-from vla_ros.policy.vla import create
+from vla_ros.policy.vla import VLAPolicy, create
 from vla_ros.types import NS_PER_S, Observation, Pose
 
 _VIEWS = ("front", "wrist", "top")
@@ -38,24 +40,22 @@ def run(options: Options) -> bool:
     contract = load_contract(options.contract)
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory) / "small"
-        save_checkpoint(folder, untrained(preset("small", _VIEWS)), contract)
-        policy = create(contract, {"checkpoint": str(folder), "threads": str(_THREADS), "device": "cpu"})
+        save_checkpoint(folder, untrained(preset("small", _VIEWS)), contract, is_trained=False)
+        given = {"checkpoint": str(folder), "device": "cpu", "untrained": "yes"}
+        by_default = _asked(create(contract, given), asked)
+        default_threads = torch.get_num_threads()
+        row = _asked(create(contract, {**given, "threads": str(_THREADS)}), asked)
         model = load_checkpoint(folder).model
-    took_ms = []
-    for index in range(_WARM_UP + asked):
-        seen = _observation(index)
-        began_s = time.perf_counter()
-        policy.predict(seen)
-        took_ms.append(1e3 * (time.perf_counter() - began_s))
-    row = spread(took_ms[_WARM_UP:])
     profile = profile_vla_model(model, model.inputs([_observation(0)]), runs=asked, threads=_THREADS)
     print(f"  one chunk [ms]         {row}")
+    print(f"  by default, threads {default_threads}  {by_default}")
     for part in profile.parts:
         print(f"    {part.name:20} {part.duration.median_ms:7.3f} ms  {part.parameters / 1e6:6.2f} M parameters")
     print(f"  vision backbones       {profile.backbone_share:.0%} of the network's time")
     print(f"  a new instruction      {profile.reading.median_ms:.1f} ms once")
     numbers = {
-        "chunk_ms": row.__dict__,
+        "chunk_ms": asdict(row),
+        "by_default": {"threads": default_threads, "chunk_ms": asdict(by_default)},
         "parts_ms": {part.name: part.duration.median_ms for part in profile.parts},
         "backbone_share": profile.backbone_share,
         "backbone_ms": profile.part(BACKBONES).duration.median_ms,
@@ -69,6 +69,17 @@ def run(options: Options) -> bool:
         Bar("parameters at run time, all counted", profile.parameters / 1e6, _MAX_PARAMETERS_M, "M"),
     ]
     return conclude(options.output, "chunks", numbers, bars)
+
+
+def _asked(policy: VLAPolicy, count: int) -> Spread:
+    """How long one chunk takes [ms]."""
+    took_ms = []
+    for index in range(_WARM_UP + count):
+        seen = _observation(index)
+        began_s = time.perf_counter()
+        policy.predict(seen)
+        took_ms.append(1e3 * (time.perf_counter() - began_s))
+    return spread(took_ms[_WARM_UP:])
 
 
 def _observation(index: int) -> Observation:

@@ -53,7 +53,7 @@ def test_it_learns_in_the_layers_that_are_trained_and_comes_back_from_its_checkp
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.sub_(1e-3 * parameter.grad)
-    save_checkpoint(tmp_path / "checkpoint", model, load_contract(CONTRACT))
+    save_checkpoint(tmp_path / "checkpoint", model, load_contract(CONTRACT), is_trained=True)
     loaded = load_checkpoint(tmp_path / "checkpoint").model
     with torch.inference_mode():
         before = model.eval()(inputs, generator=torch.Generator().manual_seed(0))

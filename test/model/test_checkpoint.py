@@ -17,6 +17,7 @@ from vla_ros.errors import ContractError, ModelError
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.checkpoint import CONFIG, CONTRACT, STATISTICS, WEIGHTS, load_checkpoint, save_checkpoint
 from vla_ros.model.config import VisionConfig
+from vla_ros.model.language import LanguageEncoder
 from vla_ros.model.vla import VLAModel
 
 CONTRACT_FILE = Path(__file__).parents[2] / "config" / "sawyer_sim.yaml"
@@ -35,7 +36,7 @@ def original() -> VLAModel:
 @pytest.fixture
 def folder(original: VLAModel, tmp_path: Path) -> Path:
     path = tmp_path / "checkpoint"
-    save_checkpoint(path, original, load_contract(CONTRACT_FILE))
+    save_checkpoint(path, original, load_contract(CONTRACT_FILE), is_trained=True)
     return path
 
 
@@ -48,7 +49,7 @@ def act(built: VLAModel) -> torch.Tensor:
 def test_it_acts_as_before(original: VLAModel, folder: Path) -> None:
     torch.manual_seed(99)  # whatever the fresh network is initialised with
     loaded = load_checkpoint(folder)
-    assert not loaded.model.training
+    assert not loaded.model.training and loaded.is_trained
     assert torch.equal(act(loaded.model), act(original))
     assert torch.equal(loaded.model.action_statistics.std, original.action_statistics.std)
     assert contract_digest(loaded.contract) == contract_digest(load_contract(CONTRACT_FILE))
@@ -67,7 +68,7 @@ def test_a_frozen_batch_norm_is_not_saved_and_a_trained_one_is(tmp_path: Path) -
         vision = VisionConfig(image_size=64, trainable_from=stage)
         built = VLAModel(replace(config(), vision=vision), statistics(1), statistics(2))
         path = tmp_path / f"stage-{stage}"
-        save_checkpoint(path, built, load_contract(CONTRACT_FILE))
+        save_checkpoint(path, built, load_contract(CONTRACT_FILE), is_trained=False)
         running = [name for name in load_file(path / WEIGHTS) if name.endswith("running_mean")]
         assert bool(running) == saved
         assert torch.equal(act(load_checkpoint(path).model), act(built.eval()))
@@ -76,7 +77,7 @@ def test_a_frozen_batch_norm_is_not_saved_and_a_trained_one_is(tmp_path: Path) -
 def test_an_existing_folder_is_left_alone(folder: Path) -> None:
     before = (folder / WEIGHTS).read_bytes()
     with pytest.raises(ModelError, match="exists already; choose another folder or remove it"):
-        save_checkpoint(folder, model("flow", seed=5), load_contract(CONTRACT_FILE))
+        save_checkpoint(folder, model("flow", seed=5), load_contract(CONTRACT_FILE), is_trained=True)
     assert (folder / WEIGHTS).read_bytes() == before
 
 
@@ -88,7 +89,7 @@ def test_nothing_is_left_of_a_checkpoint_that_could_not_be_written(
 
     monkeypatch.setattr("vla_ros.model.checkpoint.save_file", full)
     with pytest.raises(ModelError, match="cannot be written: No space left on device"):
-        save_checkpoint(tmp_path / "checkpoint", original, load_contract(CONTRACT_FILE))
+        save_checkpoint(tmp_path / "checkpoint", original, load_contract(CONTRACT_FILE), is_trained=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -97,6 +98,15 @@ def _edit_config(change: Callable[[dict], object]) -> Callable[[Path], None]:  #
         record = json.loads((folder / CONFIG).read_text())
         change(record)
         (folder / CONFIG).write_text(json.dumps(record))
+
+    return edit
+
+
+def _edit_statistics(change: Callable[[dict], object]) -> Callable[[Path], None]:  # type: ignore[type-arg]
+    def edit(folder: Path) -> None:
+        record = json.loads((folder / STATISTICS).read_text())
+        change(record["state_statistics"])
+        (folder / STATISTICS).write_text(json.dumps(record))
 
     return edit
 
@@ -128,10 +138,18 @@ def _remove(name: str) -> Callable[[Path], None]:
         (_cut(WEIGHTS), "model.safetensors: not a safetensors file that can be read"),
         (_edit_config(lambda record: record.update(format=9)), "its format is 9; this version reads 1"),
         (_edit_config(lambda record: record["model"].update(width=0)), "width: is 0; must be at least 1"),
-        (_edit_config(lambda record: record.update(frozen_sha256="0")), "the frozen backbones here are not those"),
-        (_edit_config(lambda record: record.pop("model")), "must have the keys format, frozen_sha256 and model"),
+        (_edit_config(lambda record: record.update(pretrained_sha256="0")), "preprocessing here are not those"),
+        (
+            _edit_config(lambda record: record.pop("model")),
+            "must have the keys format, is_trained, pretrained_sha256, model, and no others",
+        ),
         (_without_a_tensor, "missing: fusion.level_logits; unknown: stranger; of another shape: decoder.row_out.bias"),
         (lambda folder: (folder / STATISTICS).write_text("{}"), "it must have action_statistics and state_statistics"),
+        (_edit_config(lambda record: record.update(is_trained=1)), "must have the keys format, is_trained"),
+        (
+            _edit_statistics(lambda part: part.update(std=[-1.0] * 14)),
+            "statistics.json: the action statistics' std is neg",
+        ),
         (lambda folder: (folder / STATISTICS).write_text("[]"), "statistics.json: not a mapping"),
     ],
 )
@@ -140,6 +158,18 @@ def test_what_is_wrong_is_said_in_words(folder: Path, spoil: Callable[[Path], ob
     with pytest.raises(ModelError) as caught:
         load_checkpoint(folder)
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("spoil", ["tokenizer", "preprocessing"])
+def test_another_tokenizer_or_preprocessing_is_refused(
+    folder: Path, spoil: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if spoil == "tokenizer":
+        monkeypatch.setattr(LanguageEncoder, "vocabulary", lambda self: "another one")
+    else:
+        monkeypatch.setattr("vla_ros.model.backbones._HALF", (0.4, 0.5, 0.5))
+    with pytest.raises(ModelError, match="the backbones, tokenizer or preprocessing here are not those"):
+        load_checkpoint(folder)
 
 
 def test_a_broken_contract_is_refused_as_any_contract(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vla_ros import cli
-from vla_ros.model.checkpoint import load_checkpoint, read_config
+from vla_ros.model.checkpoint import CONFIG, load_checkpoint
+from vla_ros.model.config import from_mapping
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +54,9 @@ def test_help_names_the_command_and_its_actions(capsys: pytest.CaptureFixture[st
 def test_a_new_checkpoint_is_what_was_asked_for(checkpoint: Path) -> None:
     loaded = load_checkpoint(checkpoint)
     assert loaded.contract.name == "sawyer_sim"
-    config, _ = read_config(checkpoint)
+    record = json.loads((checkpoint / CONFIG).read_text())
+    config = from_mapping(record["model"], "here")
+    assert not record["is_trained"]
     assert (config.views, config.width, config.decoder.kind) == (("front", "wrist", "top"), 64, "single")
 
 
@@ -118,7 +122,7 @@ def test_without_the_simulation_it_asks_for_pictures(
         (("paint",), "invalid choice: 'paint'"),
         (("new", "x", "--size", "huge"), "invalid choice: 'huge' (choose from"),
         (("new", "x", "--decoder", "magic"), "invalid choice: 'magic' (choose from"),
-        (("new", "x", "--seed", "-1"), "'-1' is not a whole number of at least 0"),
+        (("new", "x", "--seed", "-1"), "'-1' is not a whole number from 0 to 2^63 - 1"),
         (("new", "x", "--contract", "no_such_robot"), "there is no config file 'no_such_robot'; choose one of"),
         (("new", "CHECKPOINT", "--size", "tiny"), "exists already; choose another folder or remove it"),
         (("describe", "huge"), "'huge' is neither a checkpoint's folder nor one of the sizes tiny, small, base"),

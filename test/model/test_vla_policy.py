@@ -17,7 +17,9 @@ from vla_ros.contract_file import load_contract
 from vla_ros.control.chunks import target_at, validate_chunk
 from vla_ros.errors import VlaRosError
 from vla_ros.model.checkpoint import save_checkpoint
+from vla_ros.model.chunk_decoder import Prefix
 from vla_ros.model.relative import to_absolute
+from vla_ros.model.vla import Perception, VLAModel
 from vla_ros.policy.client import WorkerClient
 from vla_ros.policy.registry import create_policy
 from vla_ros.policy.vla import VLAPolicy, create
@@ -25,6 +27,8 @@ from vla_ros.types import NS_PER_S, POSITION, ChunkReply, Observation, Pose, Req
 
 CONTRACT_FILE = Path(__file__).parents[2] / "config" / "sawyer_sim.yaml"
 FRAME_NS = NS_PER_S // 10
+UPRIGHT = Pose(np.array([0.1, 0.6, 0.2]), np.array([0.0, 0.0, 0.0, 1.0]))
+TILTED = Pose(np.array([0.1, 0.6, 0.2]), np.array([0.6, 0.0, 0.8, 0.0]))
 METRE = np.array([1.0, 0.0, 0.0])
 
 
@@ -36,7 +40,7 @@ def contract() -> Contract:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Path:
     folder = tmp_path_factory.mktemp("vla") / "checkpoint"
-    save_checkpoint(folder, model("flow", history=2), contract)
+    save_checkpoint(folder, model("flow", history=2), contract, is_trained=True)
     return folder
 
 
@@ -79,8 +83,9 @@ def test_the_same_observations_give_the_same_chunks(checkpoint: Path, contract: 
     assert not np.allclose(other_seed.predict(look(0)).rows, runs[0][0], atol=1e-3)
 
 
-def test_a_chunk_continues_the_one_before_it_where_the_robot_is_on_course(policy: VLAPolicy) -> None:
-    first = policy.predict(look(0))
+@pytest.mark.parametrize("origin", [UPRIGHT, TILTED], ids=["upright", "tilted"])
+def test_a_chunk_continues_the_one_before_it_where_the_robot_is_on_course(policy: VLAPolicy, origin: Pose) -> None:
+    first = policy.predict(look(0, origin))
     due = target_at(first, NS_PER_S + FRAME_NS)
     assert due is not None
     second = policy.predict(look(1, due.pose))
@@ -90,6 +95,8 @@ def test_a_chunk_continues_the_one_before_it_where_the_robot_is_on_course(policy
         assert one is not None and other is not None
         assert np.allclose(one.pose.position, other.pose.position, atol=1e-4)
         assert np.allclose(one.twist.linear, other.twist.linear, atol=1e-4)
+        assert np.allclose(one.pose.quaternion, other.pose.quaternion, atol=1e-4)
+        assert np.allclose(one.twist.angular, other.twist.angular, atol=1e-4)
 
 
 def test_off_course_nothing_is_committed(policy: VLAPolicy) -> None:
@@ -99,6 +106,29 @@ def test_off_course_nothing_is_committed(policy: VLAPolicy) -> None:
     pushed = Pose(due.pose.position + 0.2 * METRE, due.pose.quaternion)
     second = policy.predict(look(1, pushed))
     assert np.linalg.norm(second.rows[0, POSITION] - due.pose.position) > 0.1
+
+
+def test_a_robot_at_rest_does_not_follow_a_slow_plan_however_near_it_is(
+    policy: VLAPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Prefix | None] = []
+    act = VLAModel.act
+    rows = torch.zeros(1, 8, 14)
+    rows[..., 6] = 1.0
+    rows[0, :, 0] = 0.012 * torch.arange(8)  # 1.2 cm per frame of 0.1 s: the next frame finds it near in any case
+
+    def slow(self: VLAModel, perception: Perception, prefix: Prefix | None, generator: torch.Generator) -> torch.Tensor:
+        asked.append(prefix)
+        act(self, perception, prefix, generator)
+        return rows
+
+    monkeypatch.setattr(VLAModel, "act", slow)
+    policy.predict(look(0, UPRIGHT))
+    policy.predict(look(1, UPRIGHT))
+    assert asked == [None, None], "at rest"
+    moved = Pose(UPRIGHT.position + 0.012 * METRE, UPRIGHT.quaternion)
+    policy.predict(look(2, moved))
+    assert asked[-1] is not None, "on its way"
 
 
 @pytest.mark.parametrize("cause", ["instruction", "gap", "back in time"])
@@ -132,6 +162,8 @@ def test_the_past_of_the_same_task_counts(policy: VLAPolicy, checkpoint: Path, c
         ({"seed": "-1"}, "the option seed is '-1'; it must be a whole number of at least 0"),
         ({"committed_s": "soon"}, "the option committed_s is 'soon'; it must be a number of at least 0"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
+        ({"committed_s": "0.5"}, "the option committed_s is 0.5; this network was made for at most 0.2"),
+        ({"untrained": "maybe"}, "the option untrained is 'maybe'; choose yes or no"),
     ],
 )
 def test_wrong_options_are_refused_in_words(
@@ -145,6 +177,26 @@ def test_wrong_options_are_refused_in_words(
     with pytest.raises(VlaRosError) as caught:
         create_policy("vla", contract, given)
     assert complaint in str(caught.value)
+
+
+def test_a_network_that_has_learned_nothing_runs_only_on_demand(tmp_path: Path, contract: Contract) -> None:
+    save_checkpoint(tmp_path / "new", model("flow"), contract, is_trained=False)
+    options = {"checkpoint": str(tmp_path / "new")}
+    with pytest.raises(VlaRosError, match="new has learned nothing yet; to run it all the same: untrained=yes"):
+        create_policy("vla", contract, options)
+    assert create_policy("vla", contract, {**options, "untrained": "yes"}).needs.views == ("front", "wrist")
+
+
+@pytest.mark.parametrize("what", ["robot", "frames"])
+def test_another_robot_is_refused_unless_it_is_meant(checkpoint: Path, contract: Contract, what: str) -> None:
+    other = {
+        "robot": replace(contract, name="other_arm"),
+        "frames": replace(contract, frames=replace(contract.frames, tool="flange")),
+    }[what]
+    options = {"checkpoint": str(checkpoint)}
+    with pytest.raises(VlaRosError, match=rf"the checkpoint is for another robot \({what}: .*other_robot=yes"):
+        create_policy("vla", other, options)
+    create_policy("vla", other, {**options, "other_robot": "yes"})
 
 
 def test_a_robot_without_its_cameras_is_refused(checkpoint: Path, contract: Contract) -> None:

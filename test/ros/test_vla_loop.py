@@ -45,12 +45,23 @@ def checkpoint(tmp_path: Path) -> Path:
         ActionStatistics(mean, std, mean - 0.01, mean + 0.01),
         ActionStatistics.identity(),
     )
-    save_checkpoint(tmp_path / "small", model, load_contract(CONTRACT))
+    save_checkpoint(tmp_path / "small", model, load_contract(CONTRACT), is_trained=False)
     return tmp_path / "small"
 
 
 def test_a_checkpoint_leads_the_robot(env: dict[str, str], checkpoint: Path) -> None:
-    words = ("--sim", "--policy", "vla", "--checkpoint", str(checkpoint), "--arm", "--say", "open the drawer")
+    words = (
+        "--sim",
+        "--policy",
+        "vla",
+        "--checkpoint",
+        str(checkpoint),
+        "--option",
+        "untrained=yes",
+        "--arm",
+        "--say",
+        "open the drawer",
+    )
     with (
         Process([sys.executable, "-m", "vla_ros.cli", "up", "sawyer_sim", *words], env) as process,
         Probe(env) as probe,

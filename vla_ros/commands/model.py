@@ -67,7 +67,7 @@ def _add_new(actions: Any) -> None:
     parser.add_argument("--size", choices=tuple(SIZES), default="small", help="how large (small)")
     _add_contract(parser, f"the robot that it is for: a YAML file, or the name of one in config/ ({_CONTRACT})")
     parser.add_argument("--decoder", choices=get_args(Decoder), help="what makes actions (the size's own)")
-    parser.add_argument("--seed", type=_natural, default=0, metavar="N", help="of its random weights (0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of its random weights (0)")
     parser.set_defaults(run=_guarded, action=_new)
 
 
@@ -104,9 +104,9 @@ def _add_contract(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--contract", metavar="CONTRACT", help=text)
 
 
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
     return int(text)
 
 
@@ -139,7 +139,7 @@ def _new(args: argparse.Namespace) -> None:
     from vla_ros.model.checkpoint import save_checkpoint
     from vla_ros.model.untrained import untrained
 
-    save_checkpoint(args.folder, untrained(config, args.seed), contract)
+    save_checkpoint(args.folder, untrained(config, args.seed), contract, is_trained=False)
     sys.stdout.write(
         f"{args.folder}: a {args.size} network for {contract.name}, seed {args.seed}. It is UNTRAINED: its actions "
         f"mean nothing.\n"
@@ -271,9 +271,9 @@ def _simulated(sentence: str, views: tuple[str, ...], contract: Contract) -> Obs
         from vla_ros.sim.rendering import VIEWS
         from vla_ros.sim.robot import SimRobot
 
-        there = tuple(view for view in views if view in VIEWS)
+        there = tuple(view for view in views if view in VIEWS and view in contract.cameras)
         if not there:
-            raise SimError(f"the simulated robot has none of the views {', '.join(views)}")
+            raise SimError(f"the simulated robot, by {contract.name}, has none of the views {', '.join(views)}")
         sizes = {(contract.cameras[view].width, contract.cameras[view].height) for view in there}
         with SimRobot(_TASK, view_names=there, image_size=max(sizes)) as robot:
             state = robot.state()

@@ -1,7 +1,7 @@
 """A trained network as a folder: config.json, model.safetensors, statistics.json, contract.yaml.
 
-What is frozen comes from its package or hub and is not in the file; its digest is, so that another version of it is
-refused. Nothing is ever unpickled.
+What is frozen comes from its package or hub and is not in the file, nor are tokenizer and preprocessing; their digest
+is, so that other ones are refused. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vla_ros.contract import Contract
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import ModelError
 from vla_ros.model.actions import ActionStatistics
-from vla_ros.model.config import VLAConfig, from_mapping, to_mapping
+from vla_ros.model.config import from_mapping, to_mapping
 from vla_ros.model.vla import VLAModel
 
 FORMAT = 1
@@ -38,23 +38,27 @@ _SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a folder holds. model: in eval mode."""
+    """What a folder holds. model: in eval mode. is_trained: whether it has learned anything."""
 
     folder: Path
     model: VLAModel
     contract: Contract
+    is_trained: bool
 
 
-def save_checkpoint(folder: Path, model: VLAModel, contract: Contract) -> None:
-    """Write a new folder, whole or not at all. Raises ModelError if there is one already, or it cannot be written."""
+def save_checkpoint(folder: Path, model: VLAModel, contract: Contract, is_trained: bool) -> None:
+    """Write a new folder, whole or not at all. contract: of the robot that it is for; is_trained: see Checkpoint.
+
+    Raises ModelError if there is one already, or it cannot be written.
+    """
     if folder.exists():
         raise ModelError(f"{folder} exists already; choose another folder or remove it")
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         draft.mkdir(parents=True)
         frozen = frozen_keys(model)
-        config = {"format": FORMAT, "frozen_sha256": _digest(model, frozen), "model": to_mapping(model.config)}
-        (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        record = _Record(FORMAT, is_trained, _digest(model, frozen), to_mapping(model.config))
+        (draft / CONFIG).write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
         (draft / STATISTICS).write_text(json.dumps(_statistics(model), indent=2) + "\n", encoding="utf-8")
         # Through JSON: YAML would write tuples as Python objects.
         plain = json.loads(json.dumps(dataclasses.asdict(contract)))
@@ -69,29 +73,39 @@ def save_checkpoint(folder: Path, model: VLAModel, contract: Contract) -> None:
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Build the network and load its weights, strictly. Raises ModelError or ContractError, in words."""
-    config, frozen_sha256 = read_config(folder)
+    record = _read_record(folder / CONFIG)
+    config = from_mapping(record.model, str(folder / CONFIG))
     statistics = _read_statistics(folder / STATISTICS)
     contract = load_contract(_existing(folder / CONTRACT))
     model = VLAModel(config, *statistics)
     frozen = frozen_keys(model)
     _load_weights(model, frozen, _existing(folder / WEIGHTS))
-    if _digest(model, frozen) != frozen_sha256:
+    if _digest(model, frozen) != record.pretrained_sha256:
         raise ModelError(
-            f"{folder}: the frozen backbones here are not those that it was trained with: "
-            f"install the versions that it was made with, or train it anew"
+            f"{folder}: the backbones, tokenizer or preprocessing here are not those that it was made with: "
+            f"install the versions of then, or train it anew"
         )
-    return Checkpoint(folder, model.to(device).eval(), contract)
+    return Checkpoint(folder, model.to(device).eval(), contract, record.is_trained)
 
 
-def read_config(folder: Path) -> tuple[VLAConfig, str]:
-    """The network's configuration and the digest of its frozen parts, without loading it. Raises ModelError."""
-    path = folder / CONFIG
+@dataclass(frozen=True)
+class _Record:
+    """config.json. pretrained_sha256: of all that the network needs and the folder does not hold."""
+
+    format: int
+    is_trained: bool
+    pretrained_sha256: str
+    model: dict[str, Any]
+
+
+def _read_record(path: Path) -> _Record:
     record = _read_json(path)
     if record.get("format") != FORMAT:
         raise ModelError(f"{path}: its format is {record.get('format')!r}; this version reads {FORMAT}")
-    if not isinstance(record.get("model"), dict) or not isinstance(record.get("frozen_sha256"), str):
-        raise ModelError(f"{path}: it must have the keys format, frozen_sha256 and model")
-    return from_mapping(record["model"], str(path)), record["frozen_sha256"]
+    kinds = {"format": int, "is_trained": bool, "pretrained_sha256": str, "model": dict}
+    if set(record) != set(kinds) or not all(type(record[key]) is kind for key, kind in kinds.items()):
+        raise ModelError(f"{path}: it must have the keys {', '.join(kinds)}, and no others")
+    return _Record(**record)
 
 
 def frozen_keys(model: nn.Module) -> frozenset[str]:
@@ -117,8 +131,9 @@ def _own_tensors(model: VLAModel, frozen: frozenset[str]) -> dict[str, Tensor]:
 
 
 def _digest(model: VLAModel, frozen: frozenset[str]) -> str:
-    """64 hex digits that name the frozen tensors' content."""
-    total = hashlib.sha256()
+    """64 hex digits that name the frozen tensors' content, the tokenizer and each view's preprocessing."""
+    preprocessing = [repr(encoder.preprocessing) for encoder in model.vision.all_encoders()]
+    total = hashlib.sha256("\n".join([*preprocessing, model.language.word_encoder.vocabulary()]).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if name in frozen:
             total.update(name.encode())
@@ -167,6 +182,8 @@ def _read_statistics(path: Path) -> tuple[ActionStatistics, ActionStatistics]:
             ActionStatistics(*(torch.tensor(record[part][name], dtype=torch.float32) for name in _STATISTICS_FIELDS))
             for part in _STATISTICS_PARTS
         )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{path}: it must have {' and '.join(_STATISTICS_PARTS)}, each with {', '.join(_STATISTICS_FIELDS)}"

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from vla_ros.contract import Contract
 from vla_ros.control.chunks import make_row, target_at
+from vla_ros.control.safety import distance
 from vla_ros.errors import PolicyError, in_one_line
-from vla_ros.geometry import length, rotation_between
 from vla_ros.model.checkpoint import load_checkpoint
 from vla_ros.model.chunk_decoder import Prefix
 from vla_ros.model.relative import to_absolute, to_relative
@@ -33,10 +33,12 @@ _OPTIONS = {
     "threads": "of the CPU; default: one less than there are cores, which is left to the control loop",
     "seed": "of the noise that a flow starts from; default: 0",
     "committed_s": "how much of the previous chunk is kept while this one is made, in seconds; default: 0.1",
+    "untrained": "yes, to run a network that has learned nothing",
+    "other_robot": "yes, to run it on another robot than the one whose contract it was made with",
 }
-# The robot is where the previous chunk said it would be, or that chunk is no longer what it is doing.
-_ON_COURSE_M = 0.03
-_ON_COURSE_RAD = 0.15
+# The robot is where the previous chunk said it would be, and has moved as it said, or is no longer following it.
+_NEAR_M, _NEAR_RAD = 0.02, 0.1
+_STEP_SHARE, _STEP_M, _STEP_RAD = 0.5, 0.002, 0.01
 # Frames further apart are no history of each other.
 _MAX_GAP_S = 0.5
 _COMMITTED_S = 0.1
@@ -47,6 +49,7 @@ class _Moment:
     """What was seen and planned at one observation."""
 
     t_obs_ns: int
+    commanded_pose: Pose
     frame_features: Tensor  # (D,)
     chunk: Chunk
 
@@ -74,7 +77,7 @@ class VLAPolicy:
         absolute = to_absolute(rows.double().cpu().numpy(), observation.commanded_pose)
         chunk = Chunk(observation.t_obs_ns, self._model.config.decoder.dt_s, absolute)
         kept = max(self._model.config.fusion.history, 1)
-        moment = _Moment(observation.t_obs_ns, perception.frame_features[0], chunk)
+        moment = _Moment(observation.t_obs_ns, observation.commanded_pose, perception.frame_features[0], chunk)
         self._past = (*self._past, moment)[-kept:]
         return chunk
 
@@ -93,9 +96,9 @@ class VLAPolicy:
         """The rows that will be carried out while this chunk is being made, if the robot is still on course."""
         if not self._past:
             return None
-        config = self._model.config.decoder
-        rows = _rows_from(self._past[-1].chunk, observation.t_obs_ns, config.dt_s, self._committed_rows)
-        if not len(rows) or not _is_on_course(rows[0], observation.commanded_pose):
+        config, last = self._model.config.decoder, self._past[-1]
+        rows = _rows_from(last.chunk, observation.t_obs_ns, config.dt_s, self._committed_rows)
+        if not len(rows) or not _follows(last, rows[0], observation.commanded_pose):
             return None
         relative = np.zeros((1, config.horizon, ACTION_WIDTH))
         relative[0, : len(rows)] = to_relative(rows, observation.commanded_pose)
@@ -103,7 +106,7 @@ class VLAPolicy:
         return Prefix(torch.from_numpy(relative).float().to(device), torch.tensor([len(rows)], device=device))
 
     def _generator(self, observation: Observation) -> torch.Generator:
-        # Every instant has noise of its own, whatever was asked before: a replay that skips a frame stays the same.
+        # Every instant has noise of its own, whatever was asked before.
         return torch.Generator().manual_seed((self._seed * 1_000_003 + observation.t_obs_ns) % 2**63)
 
 
@@ -117,8 +120,13 @@ def create(contract: Contract, options: Mapping[str, str]) -> VLAPolicy:
         raise PolicyError("policy 'vla' needs a checkpoint: give the option checkpoint=FOLDER")
     spare_cores = max(1, len(os.sched_getaffinity(0)) - 1)
     torch.set_num_threads(_whole_number(options, "threads", 1) if "threads" in options else spare_cores)
+    may_be_untrained, may_be_foreign = (_is_yes(options, name) for name in ("untrained", "other_robot"))
     checkpoint = load_checkpoint(Path(options["checkpoint"]), _device(options.get("device", "")))
     _check_views(checkpoint.model.config.views, contract)
+    if not checkpoint.is_trained and not may_be_untrained:
+        raise PolicyError(f"{checkpoint.folder} has learned nothing yet; to run it all the same: untrained=yes")
+    if not may_be_foreign:
+        _check_robot(checkpoint.contract, contract)
     return VLAPolicy(checkpoint.model, _whole_number(options, "seed", 0), _committed_rows(options, checkpoint.model))
 
 
@@ -129,11 +137,30 @@ def _check_views(views: tuple[str, ...], contract: Contract) -> None:
         raise PolicyError(f"the checkpoint looks through camera {missing[0]!r}; the robot has: {choices}")
 
 
+def _check_robot(made_for: Contract, robot: Contract) -> None:
+    for what, wanted, found in (("robot", made_for.name, robot.name), ("frames", made_for.frames, robot.frames)):
+        if wanted != found:
+            raise PolicyError(
+                f"the checkpoint is for another robot ({what}: {wanted}, not {found}); to run it here: other_robot=yes"
+            )
+
+
+def _is_yes(options: Mapping[str, str], name: str) -> bool:
+    text = options.get(name, "no")
+    if text not in ("yes", "no"):
+        raise PolicyError(f"the option {name} is {text!r}; choose yes or no")
+    return text == "yes"
+
+
 def _committed_rows(options: Mapping[str, str], model: VLAModel) -> int:
     """Rows 0 to the one at or after committed_s: up to there the target is interpolated between committed rows."""
     committed_s = _number(options, "committed_s", _COMMITTED_S)
     config = model.config.decoder
-    return min(math.ceil(committed_s / config.dt_s) + 1, config.max_prefix) if committed_s > 0.0 else 0
+    rows = math.ceil(committed_s / config.dt_s) + 1 if committed_s > 0.0 else 0
+    if rows > config.max_prefix and "committed_s" in options:
+        most_s = max(0.0, (config.max_prefix - 1) * config.dt_s)
+        raise PolicyError(f"the option committed_s is {committed_s}; this network was made for at most {most_s:g}")
+    return min(rows, config.max_prefix)
 
 
 def _device(name: str) -> torch.device:
@@ -170,7 +197,12 @@ def _rows_from(chunk: Chunk, start_ns: int, dt_s: float, count: int) -> FloatArr
     return np.array([make_row(target) for target in targets]).reshape(-1, ACTION_WIDTH)
 
 
-def _is_on_course(row: FloatArray, commanded: Pose) -> bool:
-    metres = length(row[POSITION] - commanded.position)
-    radians = length(rotation_between(commanded.quaternion, row[QUATERNION]))
-    return metres < _ON_COURSE_M and radians < _ON_COURSE_RAD
+def _follows(last: _Moment, row: FloatArray, commanded: Pose) -> bool:
+    """Whether the robot carries out the last chunk. row: where that chunk has it now."""
+    planned = Pose(row[POSITION], row[QUATERNION])
+    gap_m, gap_rad = distance(planned, commanded)
+    step_m, step_rad = distance(last.commanded_pose, planned)
+    # A robot at rest is near a slow plan, too: it must have made most of the step.
+    bound_m = min(_NEAR_M, max(_STEP_SHARE * step_m, _STEP_M))
+    bound_rad = min(_NEAR_RAD, max(_STEP_SHARE * step_rad, _STEP_RAD))
+    return gap_m <= bound_m and gap_rad <= bound_rad
