@@ -13,8 +13,6 @@ from vla_ros.model.config import SIZES, DecoderConfig, FusionConfig, VLAConfig
 from vla_ros.model.vla import VLAModel
 from vla_ros.types import ImageArray, Observation, Pose
 
-UPRIGHT = np.array([0.0, 0.0, 0.0, 1.0])
-
 
 def config(kind: str = "regression", history: int = 0, views: tuple[str, ...] = ("front", "wrist")) -> VLAConfig:
     """Tiny, without dropout."""
@@ -42,8 +40,9 @@ def observation(
 ) -> Observation:
     """Something seen. The same seed gives the same."""
     rng = np.random.default_rng(seed)
-    pose = Pose(rng.uniform(-0.3, 0.3, 3), UPRIGHT)
-    commanded = Pose(pose.position + rng.uniform(-0.02, 0.02, 3), UPRIGHT)
+    turned = rng.normal(size=4)
+    pose = Pose(rng.uniform(-0.3, 0.3, 3), turned / np.linalg.norm(turned))
+    commanded = Pose(pose.position + rng.uniform(-0.02, 0.02, 3), pose.quaternion)
     images = {view: image(100 * seed + index) for index, view in enumerate(views)}
     return Observation(t_obs_ns, instruction, images, pose, commanded, None, float(rng.uniform()))
 

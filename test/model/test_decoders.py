@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vla_ros import geometry
 from vla_ros.errors import ModelError
 from vla_ros.model.actions import IDENTITY, VELOCITY, ActionStatistics, unit_quaternion
-from vla_ros.model.chunk_decoder import Prefix, RegressionChunkDecoder
+from vla_ros.model.chunk_decoder import Memory, Prefix, RegressionChunkDecoder
 from vla_ros.model.config import DecoderConfig
 from vla_ros.model.decoders import ActionDecoder, ContinuousActionDecoder, SingleStepHead, make_head
 from vla_ros.model.flow import FlowChunkDecoder
@@ -48,15 +48,17 @@ def _head(decoder_class: type[ActionDecoder | ContinuousActionDecoder]) -> Singl
     return SingleStepHead(_made(decoder_class), HORIZON, DT_S)
 
 
+def _memory(features: Tensor) -> Memory:
+    """Tokens that say nothing, and the features."""
+    return Memory(torch.zeros(len(features), 3, WIDTH), torch.ones(len(features), 3, dtype=torch.bool), features)
+
+
 def _asked(head: SingleStepHead, features: Tensor, prefix: Prefix | None = None) -> Tensor:
-    memory = torch.zeros(len(features), 3, WIDTH)
-    return head.sample(memory, torch.ones(len(features), 3, dtype=torch.bool), features, STATISTICS, prefix)
+    return head.sample(_memory(features), STATISTICS, prefix)
 
 
 def _loss(head: SingleStepHead, features: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    memory = torch.zeros(len(features), 3, WIDTH)
-    mask = torch.ones(len(features), 3, dtype=torch.bool)
-    return head.loss(memory, mask, features, target, STATISTICS, weights)
+    return head.loss(_memory(features), target, STATISTICS, weights)
 
 
 @both

@@ -165,6 +165,14 @@ def test_a_length_beyond_the_encoder_s_is_an_error(sources: dict[str, str]) -> N
         LanguageEncoder(LanguageConfig(source=sources["bert"], max_length=81), WIDTH)
 
 
+def test_roberta_loses_the_positions_up_to_its_padding(sources):
+    with pytest.raises(ModelError, match=r"max_length: 79.*78 tokens"):
+        LanguageEncoder(LanguageConfig(source=sources["roberta"], max_length=79), WIDTH)
+    longest = LanguageEncoder(LanguageConfig(source=sources["roberta"], max_length=78), WIDTH).eval()
+    tokens = longest.tokenize_commands(["a very long story " * 50])
+    assert tokens.input_ids.shape == (1, 78) and longest(tokens).token_features.isfinite().all()
+
+
 # Tokens
 
 

@@ -137,7 +137,7 @@ def test_every_parameter_is_counted_once(kind: str) -> None:
     trainable = sum(parameter.numel() for parameter in built.parameters() if parameter.requires_grad)
     assert measured.trainable == trainable
     assert measured.part(ENCODER).trainable == 0 < measured.part(ENCODER).parameters
-    assert measured.part("alignment").output == "" and measured.part("alignment").flops == 0
+    assert measured.part("token_types").output == "" and measured.part("token_types").flops == 0
 
 
 def test_operations_are_those_of_the_formulas_with_fused_attention_too() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from model_builders import config, model, observation, rows
@@ -12,17 +13,18 @@ from model_builders import config, model, observation, rows
 from vla_ros.errors import ModelError
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.chunk_decoder import Prefix
-from vla_ros.model.config import VisionConfig
+from vla_ros.model.config import SIZES, VisionConfig, preset
 from vla_ros.model.inputs import ModelInputs
+from vla_ros.model.untrained import untrained
 from vla_ros.model.vla import VLAModel
-from vla_ros.types import GRIPPER, QUATERNION
+from vla_ros.types import GRIPPER, QUATERNION, Pose
 
 KINDS = ("regression", "flow", "single", "continuous")
 HORIZON = config().decoder.horizon
 
 
-def noise() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def noise(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def pixels_of(inputs: ModelInputs, view: str) -> torch.Tensor:
@@ -115,20 +117,73 @@ def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(kind: str) 
     assert frozen and all(value.grad is None for value in frozen)
 
 
+def frozen_model(dropout: float = 0.0) -> VLAModel:
+    """With the embedded backbones, frozen."""
+    torch.manual_seed(0)
+    frozen = replace(config(), vision=VisionConfig(image_size=64), dropout=dropout)
+    return VLAModel(frozen, ActionStatistics.identity(), ActionStatistics.identity()).eval()
+
+
 def test_frozen_parts_stay_in_eval_mode_when_the_rest_trains() -> None:
-    built = model().train()
-    assert built.fusion.training
-    encoder = built.language.word_encoder
-    modules = [module for module in encoder.modules() if any(not p.requires_grad for p in module.parameters())]
-    assert any(not module.training for module in modules)
+    built = frozen_model(dropout=0.5).train()
+    assert built.fusion.training and built.vision.processors.training
+    backbone, language = built.vision.encoder_of("front").backbone, built.language.word_encoder
+    frozen = [*backbone.modules(), *language.encoder.modules()]
+    assert len(frozen) > 100 and not [module for module in frozen[1:] if module.training]
     inputs = built.inputs([observation(0)])
-    assert torch.equal(encoder.hidden(inputs.command), encoder.hidden(inputs.command))
+    words, patches = language.hidden(inputs.command), backbone(pixels_of(inputs, "front")).patches
+    language.clear_cache()
+    assert torch.equal(words, language.hidden(inputs.command))
+    assert torch.equal(patches, backbone(pixels_of(inputs, "front")).patches)
+    one, other = (built.loss(inputs, rows(1, HORIZON), generator=noise()).action for _ in range(2))
+    assert one != other, "what trains has dropout"
+
+
+def test_what_is_seen_is_aligned_with_what_is_said_only_where_it_is_seen_without_being_told() -> None:
+    built = frozen_model()
+    one, other = (built.perceive(built.inputs([observation(0, words)])) for words in ("open", "close the window"))
+    assert torch.equal(one.vision.fused_features, other.vision.fused_features)
+    aligned = built.aligned(one)
+    assert aligned is not None and torch.allclose(aligned[0].norm(), torch.ones(()))
+    steered = model()
+    assert steered.alignment is None and steered.aligned(steered.perceive(steered.inputs([observation(0)]))) is None
+    assert steered.loss(steered.inputs([observation(0)]), rows(1, HORIZON)).alignment == 0.0
+
+
+def test_both_signs_of_a_tools_orientation_are_one_state() -> None:
+    """A tool that points down has w = 0, where noise decides the sign."""
+    down = torch.tensor([0.7071068, 0.7071068, 0.0, 0.0])
+    turned = torch.cat([torch.zeros(20, 3), down.expand(20, 4), torch.zeros(20, 7)], dim=1)
+    torch.manual_seed(0)
+    built = VLAModel(config(), ActionStatistics.identity(), ActionStatistics.of(turned, orientation=down)).eval()
+    seen = observation(0)
+    states = []
+    for w in (1e-4, -1e-4):
+        quaternion = np.array([0.7071068, 0.7071068, 0.0, w])
+        pose = Pose(seen.ee_pose.position, quaternion / np.linalg.norm(quaternion))
+        states.append(act(built, built.inputs([replace(seen, ee_pose=pose, commanded_pose=pose)])))
+    assert torch.allclose(states[0], states[1], atol=5e-3)
+
+
+def test_it_acts_and_learns_in_bfloat16_too() -> None:
+    built = model("flow", history=2)
+    inputs = built.inputs([observation(0), observation(1)])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = built.train().loss(inputs, rows(1, HORIZON, 2), generator=noise()).action
+        actions = act(built.eval(), inputs)
+    loss.backward()
+    assert loss.isfinite() and actions.isfinite().all()
+    assert torch.allclose(actions[..., QUATERNION].float().norm(dim=-1), torch.ones(2, HORIZON), atol=1e-2)
+    assert torch.allclose(actions.float(), act(built, inputs), atol=0.1)
+
+
+def test_the_default_size_has_at_most_37_million_parameters_all_counted() -> None:
+    small = untrained(preset("small", ("front", "wrist", "top")))
+    assert sum(parameter.numel() for parameter in small.parameters()) <= 37_000_000
 
 
 def test_a_frozen_backbone_may_be_given_its_features_instead_of_pixels() -> None:
-    torch.manual_seed(0)
-    frozen = replace(config(), vision=VisionConfig(image_size=64))
-    built = VLAModel(frozen, ActionStatistics.identity(), ActionStatistics.identity()).eval()
+    built = frozen_model()
     inputs = built.inputs([observation(0)])
     cached = {view: built.vision.encoder_of(view).extract(pixels_of(inputs, view)) for view in inputs.images}
     assert torch.allclose(act(built, inputs), act(built, replace(inputs, images=cached)), atol=1e-5)
@@ -165,14 +220,21 @@ def _fit(built: VLAModel, steps: int, good: Callable[[], bool]) -> None:
             return
 
 
+def tiny(kind: str) -> VLAModel:
+    """The size as it is, but for what decodes."""
+    size = SIZES["tiny"]
+    return untrained(replace(size, decoder=replace(size.decoder, kind=kind)))  # type: ignore[arg-type]
+
+
 def samples(built: VLAModel) -> tuple[ModelInputs, torch.Tensor]:
-    seen = [observation(seed, words) for seed in range(8) for words in ("open the drawer", "close the drawer")]
+    views = built.config.views
+    seen = [observation(seed, words, views) for seed in range(8) for words in ("open the drawer", "close the drawer")]
     return built.inputs(seen), rows(5, HORIZON, 16)
 
 
 @pytest.mark.timeout(60)
 def test_regression_learns_sixteen_samples_by_heart_and_heeds_the_words() -> None:
-    built = model("regression")
+    built = tiny("regression")
     inputs, target = samples(built)
 
     def loss() -> float:
@@ -188,12 +250,13 @@ def test_regression_learns_sixteen_samples_by_heart_and_heeds_the_words() -> Non
 
 @pytest.mark.timeout(120)
 def test_flow_learns_sixteen_samples_by_heart() -> None:
-    built = model("flow")
+    built = tiny("flow")
     inputs, target = samples(built)
 
-    def error() -> float:
-        return float((act(built.eval(), inputs) - target).square().mean().sqrt())
-
-    _fit(built, 600, lambda: error() < 0.8e-2)
-    assert error() < 1e-2
-    assert (act(built, inputs) - target).abs().max() < 0.1
+    _fit(built, 700, lambda: False)
+    built.eval()
+    with torch.inference_mode():
+        # From noise that it has not been judged by before.
+        errors = torch.stack([built(inputs, generator=noise(seed)) - target for seed in range(1, 6)])
+    print(f"error of sampled actions: rms {errors.square().mean().sqrt():.4f}, most {errors.abs().max():.4f}")
+    assert errors.square().mean().sqrt() < 1e-2

@@ -182,6 +182,11 @@ def import_without(blocked: set[str], modules: list[str]) -> set[str]:
     return set(tried.stdout.split())
 
 
+def test_no_file_needs_a_table_of_contents() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert {path.name: count for path, count in lines.items() if count > 500} == {}
+
+
 def test_everything_below_ros_imports_without_ros_and_torch() -> None:
     below = ("vocabulary", "control", "policy")
     modules = [name for name in map(module_name, MODULES) if layer_of(name) in below and name != "vla_ros.policy.vla"]

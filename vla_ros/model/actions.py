@@ -105,8 +105,8 @@ class ActionStatistics(nn.Module):
         super().__init__()
         for name, values in (("mean", mean), ("std", std), ("low", low), ("high", high)):
             self.register_buffer(name, _fourteen(name, values))
-        self.std.clamp_(min=_LEAST_STD)
         self._check()
+        self.std.clamp_(min=_LEAST_STD)
 
     @classmethod
     def of(cls, rows: Tensor, orientation: Tensor | None = None) -> ActionStatistics:
@@ -157,6 +157,8 @@ class ActionStatistics(nn.Module):
     def _check(self) -> None:
         if abs(float(self.mean[QUATERNION].norm()) - 1.0) > _UNIT_TOLERANCE:
             raise ModelError("the action statistics' mean holds a quaternion that is not unit")
+        if (self.std < 0.0).any():
+            raise ModelError("the action statistics' std is negative")
         if (self.low > self.high).any():
             raise ModelError("the action statistics' low is above their high")
 

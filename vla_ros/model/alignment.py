@@ -37,7 +37,7 @@ class AlignmentHead(nn.Module):
     def loss(self, vision_features: Tensor, language_features: Tensor, instruction: Tensor) -> Tensor:
         """Symmetric cross-entropy over the batch. instruction: (B,) long, equal where the instruction is. -> ()
 
-        A batch of one instruction has nothing to contrast: its loss is zero.
+        Samples of one instruction are not told apart; the loss only evens out how near their images are to it.
         """
         vision, language = self.embed(vision_features, language_features)
         scores = self.log_scale.exp().clamp(max=_MAX_SCALE) * vision @ language.t()  # (B, B)

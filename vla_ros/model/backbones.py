@@ -25,6 +25,7 @@ from vla_ros.errors import ModelError, in_one_line
 from vla_ros.model.config import VisionConfig
 from vla_ros.model.embedded import LITE0_INSTALL, lite0_weights
 from vla_ros.model.film import FILM_CHANNELS, FiLMConv
+from vla_ros.model.hub import quiet_loading
 from vla_ros.model.preprocessing import Preprocessing
 
 _HALF = (0.5, 0.5, 0.5)
@@ -54,8 +55,9 @@ class PatchFeatures:
 
 
 class Backbone(nn.Module, ABC):
-    """Bytes in, patches out. feature_dim: C of the patches."""
+    """Bytes in, patches out. feature_dim: C of the patches. is_steered: whether the instruction changes them."""
 
+    is_steered = False
     mean: Tensor
     std: Tensor
 
@@ -285,6 +287,8 @@ class EfficientNet(ConvBackbone):
 class FiLMBackbone(ConvBackbone):
     """The small network of film.py, from random weights. Stages: the stem, then one per block."""
 
+    is_steered = True
+
     def __init__(self, image_size: int, condition_width: int) -> None:
         super().__init__(Preprocessing(image_size, Resampling.BILINEAR, _HALF, _HALF), FILM_CHANNELS)
         self.network = FiLMConv(condition_width)
@@ -351,9 +355,10 @@ def _pretrained(model_class: Any, source: str, model_types: Sequence[str]) -> An
         found = settings.get("model_type")
         if found not in model_types:
             raise ModelError(f"{source!r} holds a model of type {found!r}, not {' or '.join(map(repr, model_types))}")
-        model, report = model_class.from_pretrained(
-            source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
-        )
+        with quiet_loading():
+            model, report = model_class.from_pretrained(
+                source, use_safetensors=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"no vision backbone was loaded from {source!r}, which must be a local folder or a hub name with "

@@ -47,6 +47,15 @@ class Prefix:
         return torch.where(self.committed.unsqueeze(-1), self.rows.to(rows.dtype), rows)
 
 
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What the network has understood. tokens: (B, M, D); mask: (B, M) bool, True where real; pooled: (B, D)."""
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+
 class ActionHead(nn.Module, ABC):
     """From what the network has understood to `horizon` rows; how is a subclass's choice."""
 
@@ -55,9 +64,7 @@ class ActionHead(nn.Module, ABC):
     @abstractmethod
     def loss(
         self,
-        memory: Tensor,
-        mask: Tensor,
-        pooled: Tensor,
+        memory: Memory,
         target: Tensor,
         statistics: ActionStatistics,
         weights: Tensor | None = None,
@@ -65,16 +72,14 @@ class ActionHead(nn.Module, ABC):
     ) -> Tensor:
         """How far the head is from the target: a mean over the rows to learn from, in normalised units. -> ()
 
-        memory: (B, M, D); mask: (B, M) bool, True where real; pooled: (B, D); target: (B, H, 14) physical;
-        weights: (B, H), 0 where there is no row to learn from; generator: of all that is drawn, on any device.
+        target: (B, H, 14) physical; weights: (B, H), 0 where there is no row to learn from; generator: of all that is
+        drawn, on any device.
         """
 
     @abstractmethod
     def sample(
         self,
-        memory: Tensor,
-        mask: Tensor,
-        pooled: Tensor,
+        memory: Memory,
         statistics: ActionStatistics,
         prefix: Prefix | None = None,
         generator: torch.Generator | None = None,
@@ -216,9 +221,7 @@ class ChunkDecoder(ActionHead):
 
     def loss(
         self,
-        memory: Tensor,
-        mask: Tensor,
-        pooled: Tensor,
+        memory: Memory,
         target: Tensor,
         statistics: ActionStatistics,
         weights: Tensor | None = None,
@@ -230,23 +233,21 @@ class ChunkDecoder(ActionHead):
         """
         weights = torch.ones_like(target[..., 0]) if weights is None else weights  # (B, H)
         known = Prefix(target, self._drawn_lengths(target, generator))
-        context = self._context(memory, mask, pooled, known, statistics, visible=weights > 0.0)
+        context = self._context(memory, known, statistics, visible=weights > 0.0)
         residual = self._residual(context, generator)  # (B, H, 14)
         return weighted_mean(residual.square().mean(dim=-1), weights * ~context.committed)
 
     @torch.no_grad()
     def sample(
         self,
-        memory: Tensor,
-        mask: Tensor,
-        pooled: Tensor,
+        memory: Memory,
         statistics: ActionStatistics,
         prefix: Prefix | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As ActionHead. A prefix of more than max_prefix rows is continued too, but was never trained for."""
-        known = self._nothing_committed(len(memory)) if prefix is None else prefix
-        context = self._context(memory, mask, pooled, known, statistics)
+        known = self._nothing_committed(len(memory.pooled)) if prefix is None else prefix
+        context = self._context(memory, known, statistics)
         return known.continued_by(statistics.denormalise(self._generate(context, generator)))
 
     @abstractmethod
@@ -259,17 +260,15 @@ class ChunkDecoder(ActionHead):
 
     def _context(
         self,
-        memory: Tensor,
-        mask: Tensor,
-        pooled: Tensor,
+        memory: Memory,
         known: Prefix,
         statistics: ActionStatistics,
         visible: Tensor | None = None,
     ) -> Context:
         """The pooled features are a token of the memory too, so that no row ever looks at nothing."""
-        pooled = pooled.unsqueeze(1)  # (B, D) -> (B, 1, D)
-        tokens = torch.cat((pooled, memory), dim=1)  # (B, 1 + M, D)
-        allowed = F.pad(mask, (1, 0), value=True)[:, None, None, :]  # (B, M) -> (B, 1, 1, 1 + M)
+        pooled = memory.pooled.unsqueeze(1)  # (B, D) -> (B, 1, D)
+        tokens = torch.cat((pooled, memory.tokens), dim=1)  # (B, 1 + M, D)
+        allowed = F.pad(memory.mask, (1, 0), value=True)[:, None, None, :]  # (B, M) -> (B, 1, 1, 1 + M)
         keys, values = zip(*(block.memory_attention.project(tokens) for block in self.blocks), strict=True)
         return Context(keys, values, allowed, pooled, statistics.normalise(known.rows), known.committed, visible)
 

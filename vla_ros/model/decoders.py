@@ -23,7 +23,7 @@ from vla_ros.model.actions import (
     require_action_width,
     unit_quaternion,
 )
-from vla_ros.model.chunk_decoder import ActionHead, Prefix, RegressionChunkDecoder, weighted_mean
+from vla_ros.model.chunk_decoder import ActionHead, Memory, Prefix, RegressionChunkDecoder, weighted_mean
 from vla_ros.model.config import DecoderConfig
 from vla_ros.model.flow import FlowChunkDecoder
 from vla_ros.types import ACTION_WIDTH, POSITION
@@ -95,16 +95,14 @@ class SingleStepHead(ActionHead):
 
     def loss(
         self,
-        memory: Tensor,
-        mask: Tensor,
-        pooled: Tensor,
+        memory: Memory,
         target: Tensor,
         statistics: ActionStatistics,
         weights: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As ActionHead, of row 0 only."""
-        predicted = self.decoder(pooled, statistics).joined()  # (B, 14)
+        predicted = self.decoder(memory.pooled, statistics).joined()  # (B, 14)
         residual = statistics.normalise(predicted) - statistics.normalise(target[:, 0])
         weight = torch.ones_like(target[:, 0, 0]) if weights is None else weights[:, 0]
         return weighted_mean(residual.square().mean(dim=-1), weight)
@@ -112,15 +110,13 @@ class SingleStepHead(ActionHead):
     @torch.no_grad()
     def sample(
         self,
-        memory: Tensor,
-        mask: Tensor,
-        pooled: Tensor,
+        memory: Memory,
         statistics: ActionStatistics,
         prefix: Prefix | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """As ActionHead. Nothing is drawn."""
-        rows = held(self.decoder(pooled, statistics), self.horizon, self.dt_s)
+        rows = held(self.decoder(memory.pooled, statistics), self.horizon, self.dt_s)
         return rows if prefix is None else prefix.continued_by(rows)
 
 

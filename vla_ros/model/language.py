@@ -9,12 +9,11 @@ Wang et al., "MiniLM", 2020 (the embedded encoder); Yang et al., "Hierarchical a
 from __future__ import annotations
 
 import inspect
-import logging
+import json
 import math
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import MODEL_MAPPING, AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from vla_ros.errors import ModelError, in_one_line
 from vla_ros.model.attention import SelfAttentionBlock, masked_mean
 from vla_ros.model.config import LanguageConfig
 from vla_ros.model.embedded import minilm_folder
+from vla_ros.model.hub import quiet_loading
 from vla_ros.model.sentences import sentence_spans
 
 EMBEDDED = "all-MiniLM-L6-v2"
@@ -166,6 +165,12 @@ class LanguageEncoder(nn.Module):
             part.train(mode)
         return self
 
+    def vocabulary(self) -> str:
+        """All that decides which tokens a text becomes."""
+        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        # These two it remembers of its last use.
+        return json.dumps({name: rule for name, rule in rules.items() if name not in ("truncation", "padding")})
+
     def clear_cache(self) -> None:
         """Forget all states. Loading, moving and casting do it; call it after changing a frozen encoder by hand."""
         self._states.clear()
@@ -291,7 +296,7 @@ def _load(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
         )
         kind: Any = MODEL_MAPPING[type(config)]
         unused = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
-        with _quiet():
+        with quiet_loading():
             encoder, report = kind.from_pretrained(
                 name,
                 config=config,
@@ -314,22 +319,11 @@ def _load(source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     return tokenizer, encoder
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' table of the weights that the encoder does not need, and its bar for half a second."""
-    verbosity, has_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if has_bar:
-            transformers_logging.enable_progress_bar()
-
-
 def _checked_length(config: LanguageConfig, tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) -> int:
-    limit = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", math.inf))
+    # RoBERTa counts positions from the one behind its padding's.
+    unused = getattr(getattr(encoder, "embeddings", None), "padding_idx", -1) + 1
+    positions = getattr(encoder.config, "max_position_embeddings", math.inf) - unused
+    limit = min(tokenizer.model_max_length, positions)
     if config.max_length > limit:
         raise ModelError(f"language.max_length: {config.max_length}, but {config.source!r} reads {limit} tokens")
     return config.max_length

@@ -176,6 +176,10 @@ class MultiViewVisionEncoder(nn.Module):
         self.blocks = nn.ModuleList(SelfAttentionBlock(width, heads, dropout) for _ in range(config.cross_view_layers))
         self.norm = nn.LayerNorm(width)
 
+    def all_encoders(self) -> Iterator[VisionEncoder]:
+        """One, or one for each view."""
+        return (encoder for encoder in self.encoders.values() if isinstance(encoder, VisionEncoder))
+
     def encoder_of(self, view: str) -> VisionEncoder:
         """The one that all views share, or the view's own. Raises ModelError for an unknown view."""
         self._require_known([view])

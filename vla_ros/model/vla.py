@@ -11,14 +11,14 @@ tokens, L words, S sentences, T earlier instants, D width, H rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from vla_ros.model.actions import ActionEncoder, ActionParts, ActionStatistics
+from vla_ros.model.actions import ActionEncoder, ActionStatistics
 from vla_ros.model.alignment import AlignmentHead
-from vla_ros.model.chunk_decoder import Prefix
+from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig
 from vla_ros.model.decoders import make_head
 from vla_ros.model.fusion import FusedFeatures, HierarchicalFusion
@@ -32,14 +32,9 @@ _TOKEN_TYPES = ("state", "word", "sentence")
 
 @dataclass(frozen=True, eq=False)
 class Perception:
-    """What the decoder works from. tokens: (B, M, D) and mask: (B, M); fused_features: (B, D).
+    """memory: what the decoder works from. frame_features: (B, D), what a later instant is given as history."""
 
-    frame_features: (B, D), what a later instant is given as history.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    fused_features: Tensor
+    memory: Memory
     frame_features: Tensor
     vision: MultiViewFeatures
     language: HierarchicalLanguageFeatures
@@ -48,7 +43,10 @@ class Perception:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """Scalars. action: of the decoder, over the rows that count; alignment: contrastive, vision against language."""
+    """Scalars. action: of the decoder, over the rows that count; alignment: contrastive, vision against language.
+
+    alignment is zero where the instruction steers the vision backbone: what it has been told it could only repeat.
+    """
 
     action: Tensor
     alignment: Tensor
@@ -76,7 +74,8 @@ class VLAModel(nn.Module):
         self.memory = nn.Identity()
         self.reasoning = nn.Identity()
         self.decoder = make_head(config.decoder, width, heads, dropout)
-        self.alignment = AlignmentHead(width)
+        steered = any(encoder.backbone.is_steered for encoder in self.vision.all_encoders())
+        self.alignment = None if steered else AlignmentHead(width)
 
     def inputs(self, observations: Sequence[Observation]) -> ModelInputs:
         """Observations as a batch on the model's device. Raises ModelError if none has any of its views."""
@@ -97,15 +96,13 @@ class VLAModel(nn.Module):
         fused = self.reasoning(self.memory(fusion.fused_features))
         tokens = torch.cat([fusion.vision_attended, fusion.language_attended], dim=1)  # (B, N + 1 + L + S, D)
         mask = torch.cat([seen_mask, read_mask], dim=1)
-        return Perception(tokens, mask, fused, fusion.frame_features, vision, language, fusion)
+        return Perception(Memory(tokens, mask, fused), fusion.frame_features, vision, language, fusion)
 
     def act(
         self, perception: Perception, prefix: Prefix | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Rows from what was perceived. generator: of the noise, on any device. -> (B, H, 14), relative and valid."""
-        return self.decoder.sample(
-            perception.tokens, perception.mask, perception.fused_features, self.action_statistics, prefix, generator
-        )
+        return self.decoder.sample(perception.memory, self.action_statistics, prefix, generator)
 
     def forward(
         self, inputs: ModelInputs, prefix: Prefix | None = None, generator: torch.Generator | None = None
@@ -122,30 +119,27 @@ class VLAModel(nn.Module):
     ) -> Losses:
         """target: (B, H, 14) relative rows in physical units; weights: (B, H), 0 for rows that do not count."""
         perception = self.perceive(inputs)
-        action = self.decoder.loss(
-            perception.tokens,
-            perception.mask,
-            perception.fused_features,
-            target,
-            self.action_statistics,
-            weights,
-            generator,
-        )
-        _, instruction = torch.unique(inputs.command.input_ids, dim=0, return_inverse=True)
-        alignment = self.alignment.loss(
-            perception.vision.fused_features, perception.language.global_features, instruction
-        )
-        return Losses(action, alignment)
+        action = self.decoder.loss(perception.memory, target, self.action_statistics, weights, generator)
+        return Losses(action, self._alignment_loss(perception, inputs.command.input_ids))
+
+    def aligned(self, perception: Perception) -> tuple[Tensor, Tensor] | None:
+        """What monitor_alignment compares: what is seen and what is said, as unit vectors of one space, (B, D) each."""
+        if self.alignment is None:
+            return None
+        return self.alignment.embed(perception.vision.fused_features, perception.language.global_features)
+
+    def _alignment_loss(self, perception: Perception, input_ids: Tensor) -> Tensor:
+        """Equal tokens are one instruction. -> ()"""
+        if self.alignment is None:
+            return perception.frame_features.new_zeros(())
+        _, instruction = torch.unique(input_ids, dim=0, return_inverse=True)
+        vision, language = perception.vision.fused_features, perception.language.global_features
+        return self.alignment.loss(vision, language, instruction)
 
     def _perception_tokens(self, vision: MultiViewFeatures, state: Tensor) -> tuple[Tensor, Tensor]:
-        encoded = self.state_encoder(self._scaled_state(state)) + self.token_types["state"]  # (B, D)
+        encoded = self.state_encoder(self.state_statistics.normalise(state)) + self.token_types["state"]  # (B, D)
         tokens = torch.cat([vision.tokens, encoded.unsqueeze(1)], dim=1)
         return tokens, torch.cat([vision.mask, vision.mask.new_ones(len(state), 1)], dim=1)
-
-    def _scaled_state(self, state: Tensor) -> ActionParts:
-        """Numbers of about unit variance, but the orientation as it is: the encoder wants a rotation."""
-        scaled = ActionParts.split(self.state_statistics.normalise(state))
-        return replace(scaled, orientation=ActionParts.split(state).orientation)
 
     def _language_tokens(self, language: HierarchicalLanguageFeatures) -> tuple[Tensor, Tensor]:
         words = language.word_features + self.token_types["word"]
