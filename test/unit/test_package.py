@@ -123,6 +123,8 @@ def test_the_wheel_carries_config_launch_and_types(source: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("entry", ENTRY_POINTS, ids=lambda entry: entry.name)
 def test_every_entry_point_loads(entry: metadata.EntryPoint) -> None:
+    if entry.name == "vla":
+        pytest.importorskip("torch")
     assert callable(entry.load())
 
 
