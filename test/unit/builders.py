@@ -15,7 +15,8 @@ from vla_ros.contract_file import load_contract
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
 from vla_ros.control.guard import guard_step
-from vla_ros.control.guard_state import GuardConfig, GuardResult, GuardState, Mode
+from vla_ros.control.guard_report import GuardResult
+from vla_ros.control.guard_state import GuardConfig, GuardState, Mode
 from vla_ros.types import NS_PER_S, FloatArray, Now, Pose, Provenance, Sample, Twist, instruction_hash
 
 UPRIGHT = np.array([0.0, 1.0, 0.0, 0.0])

@@ -10,7 +10,8 @@ import numpy as np
 
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
-from vla_ros.control.guard_state import GuardConfig, GuardResult, GuardState, Mode
+from vla_ros.control.guard_report import GuardResult
+from vla_ros.control.guard_state import GuardConfig, GuardState, Mode
 from vla_ros.control.intents import Reason, Stop
 from vla_ros.control.safety import Motion
 from vla_ros.control.streams import MAX_FUTURE_S

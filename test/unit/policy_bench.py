@@ -11,7 +11,8 @@ from builders import HOME, INSTRUCTION, UPRIGHT, pose_contract
 
 from vla_ros.contract import Contract
 from vla_ros.control import channels
-from vla_ros.control.policy_state import PolicyConfig, PolicyReason, PolicyResult, PolicyState
+from vla_ros.control.policy_report import PolicyResult
+from vla_ros.control.policy_state import PolicyConfig, PolicyReason, PolicyState
 from vla_ros.control.policy_tick import policy_tick
 from vla_ros.types import (
     NS_PER_S,

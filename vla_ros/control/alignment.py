@@ -1,7 +1,11 @@
-"""Line up by header stamp: the newest instant that every view has seen, and the poses at that instant."""
+"""Line up by header stamp: the newest instant that every view has seen, and the poses at that instant.
+
+Histories are oldest first, as `streams.absorb` keeps them: stamps increase.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,17 +26,17 @@ def common_instant(histories: Sequence[Samples], max_skew_s: float) -> int | Non
 
 def nearest(history: Samples, instant_ns: int) -> Sample[Any]:
     """The sample whose stamp is nearest to an instant. The history must not be empty."""
-    return min(history, key=lambda sample: abs(_stamp(sample) - instant_ns))
+    after = bisect_right(history, instant_ns, key=_stamp)
+    return min(history[max(after - 1, 0) : after + 1], key=lambda sample: abs(_stamp(sample) - instant_ns))
 
 
 def pose_at(history: Samples, instant_ns: int) -> Pose:
     """Interpolate poses at an instant; outside the history, its nearest end. The history must not be empty."""
-    before = [sample for sample in history if _stamp(sample) <= instant_ns]
-    after = [sample for sample in history if _stamp(sample) > instant_ns]
-    if not before or not after:
-        end: Pose = (before[-1] if before else after[0]).value
+    after = bisect_right(history, instant_ns, key=_stamp)
+    if after in (0, len(history)):
+        end: Pose = history[max(after - 1, 0)].value
         return end
-    start, stop = before[-1], after[0]
+    start, stop = history[after - 1], history[after]
     fraction = (instant_ns - _stamp(start)) / (_stamp(stop) - _stamp(start))
     return interpolate(start.value, stop.value, fraction)
 

@@ -12,7 +12,7 @@ from typing import Any
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Decision, Source, arbitrate
 from vla_ros.control.clock import Tick, advance
-from vla_ros.control.guard_report import status_of, trace_of_tick
+from vla_ros.control.guard_report import GuardResult
 from vla_ros.control.guard_rules import (
     emergency_stop,
     follow_still_robot,
@@ -25,7 +25,7 @@ from vla_ros.control.guard_rules import (
     why_not_arm,
     why_not_reset,
 )
-from vla_ros.control.guard_state import CLIPPED, STOPPED, GuardConfig, GuardResult, GuardState, Mode
+from vla_ros.control.guard_state import CLIPPED, STOPPED, GuardConfig, GuardState, Mode
 from vla_ros.control.intents import Reason, Stop, Track
 from vla_ros.control.joining import newest_complete
 from vla_ros.control.safety import Limited, Motion, is_at_rest
@@ -57,9 +57,8 @@ def guard_step(state: GuardState, inputs: Sequence[Sample[Any]], now: Now, confi
     is_sent = limited is not None and not config.shadow and (state.mode is Mode.ARMED or was_moving)
     state = replace(state, is_sending=is_sent)
     command = _command(state) if is_sent else None
-    status = status_of(state, now, config)
-    trace = trace_of_tick(state, inputs, now, tick.dt_s, limited, command, status)
-    return GuardResult(state, command, _commanded_pose(state, config), status, trace)
+    clips = limited.clips if limited else ()
+    return GuardResult(state, command, _commanded_pose(state, config), inputs, now, tick.dt_s, clips, config)
 
 
 def _start(state: GuardState, tick: Tick, now: Now, config: GuardConfig) -> GuardState:

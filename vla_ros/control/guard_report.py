@@ -1,22 +1,62 @@
-"""The guard's tick in words for people, and in full for a recording."""
+"""What the guard's tick gives: the command, and, once that is sent, words for people and all of it for a recording."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from vla_ros.control import channels
 from vla_ros.control.guard_state import GuardConfig, GuardState, GuardStatus
 from vla_ros.control.intents import Stop
-from vla_ros.control.safety import Limited, Motion
+from vla_ros.control.safety import Motion
 from vla_ros.control.streams import age_text, trace_of
-from vla_ros.types import Json, Now, Sample
+from vla_ros.types import Json, Now, Pose, Sample
 
 _HEARD = (channels.EE_POSE, channels.POLICY_PROVENANCE, channels.TELEOP_DEADMAN, channels.EMERGENCY_STOP)
 
 
-def status_of(state: GuardState, now: Now, config: GuardConfig) -> GuardStatus:
-    """Who is in command and why, with ages and counts."""
+@dataclass(frozen=True, eq=False)
+class GuardResult:
+    """command: what the robot is to obey, None where it is sent nothing. commanded_pose: None until it is seen.
+
+    The other fields are what status and trace tell of. Both are made when they are asked for, and then kept.
+    """
+
+    state: GuardState
+    command: Motion | None
+    commanded_pose: Pose | None
+    inputs: Sequence[Sample[Any]]
+    now: Now
+    dt_s: float
+    clips: Sequence[str]
+    config: GuardConfig
+
+    @cached_property
+    def status(self) -> GuardStatus:
+        """Who is in command and why, with ages and counts."""
+        return _status(self.state, self.now, self.config)
+
+    @cached_property
+    def trace(self) -> Json:
+        """All that decided the tick: instants, inputs, decision, command. JSON types only."""
+        state, now = self.state, self.now
+        return {
+            "ros_ns": now.ros_ns,
+            "steady_ns": now.steady_ns,
+            "dt_s": self.dt_s,
+            "inputs": [trace_of(sample, now) for sample in self.inputs],
+            "mode": state.mode.value,
+            "source": state.decision.source.value,
+            "text": self.status.text,
+            "clips": list(self.clips),
+            "reobserve_after_ns": state.reobserve_after_ns,
+            "command": _trace_of_motion(self.command) if self.command else None,
+        }
+
+
+def _status(state: GuardState, now: Now, config: GuardConfig) -> GuardStatus:
     intent = state.decision.intent
     text, is_fault = f"{state.decision.source.value} in command", False
     if isinstance(intent, Stop):
@@ -32,30 +72,6 @@ def status_of(state: GuardState, now: Now, config: GuardConfig) -> GuardStatus:
     }
     shadow = "in shadow, " if config.shadow else ""
     return GuardStatus(state.mode, state.decision.source, is_fault, shadow + text, values)
-
-
-def trace_of_tick(
-    state: GuardState,
-    inputs: Sequence[Sample[Any]],
-    now: Now,
-    dt_s: float,
-    limited: Limited | None,
-    command: Motion | None,
-    status: GuardStatus,
-) -> Json:
-    """All that decided the tick: instants, inputs, decision, command. JSON types only."""
-    return {
-        "ros_ns": now.ros_ns,
-        "steady_ns": now.steady_ns,
-        "dt_s": dt_s,
-        "inputs": [trace_of(sample, now) for sample in inputs],
-        "mode": state.mode.value,
-        "source": state.decision.source.value,
-        "text": status.text,
-        "clips": list(limited.clips) if limited else [],
-        "reobserve_after_ns": state.reobserve_after_ns,
-        "command": _trace_of_motion(command) if command else None,
-    }
 
 
 def _trace_of_motion(motion: Motion) -> Json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from vla_ros.contract import Contract
 from vla_ros.control.arbiter import Decision, Source
@@ -92,14 +91,3 @@ class GuardStatus:
     is_fault: bool
     text: str
     values: Mapping[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class GuardResult:
-    """command: what the robot is to obey, None where it is sent nothing. commanded_pose: None until it is seen."""
-
-    state: GuardState
-    command: Motion | None
-    commanded_pose: Pose | None
-    status: GuardStatus
-    trace: Mapping[str, Any]

@@ -1,9 +1,11 @@
-"""The policy's tick in words for people, and in full for a recording."""
+"""What the policy's tick gives: output and request, and, once those are out, words for people and a recording."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from vla_ros.control import channels
@@ -14,8 +16,46 @@ from vla_ros.control.streams import age_text, trace_of
 from vla_ros.types import NS_PER_S, ChunkReply, FailureReply, Json, Now, Request, Sample, WorkerDied, WorkerReply
 
 
-def policy_status(state: PolicyState, trouble: Trouble, now: Now, config: PolicyConfig) -> PolicyStatus:
-    """Whether the policy commands, and if not why, with ages and counts."""
+@dataclass(frozen=True, eq=False)
+class PolicyResult:
+    """output: None where the policy commands nothing; request: what the worker is to be asked now, if anything.
+
+    The other fields are what status and trace tell of. Both are made when they are asked for, and then kept.
+    """
+
+    state: PolicyState
+    output: PolicyOutput | None
+    request: Request | None
+    trouble: Trouble
+    inputs: Sequence[Sample[Any]]
+    now: Now
+    dt_s: float
+    config: PolicyConfig
+
+    @cached_property
+    def status(self) -> PolicyStatus:
+        """Whether the policy commands, and if not why, with ages and counts."""
+        return _status(self.state, self.trouble, self.now, self.config)
+
+    @cached_property
+    def trace(self) -> Json:
+        """All that decided the tick: instants, inputs, what the worker was asked and said, decision. JSON only."""
+        state, request, output, now = self.state, self.request, self.output, self.now
+        return {
+            "ros_ns": now.ros_ns,
+            "steady_ns": now.steady_ns,
+            "dt_s": self.dt_s,
+            "inputs": [trace_of(sample, now) for sample in self.inputs if sample.channel != channels.WORKER],
+            "replies": [_trace_of_reply(sample.value) for sample in self.inputs if sample.channel == channels.WORKER],
+            "request": None if request is None else {"id": request.id, "t_obs_ns": request.observation.t_obs_ns},
+            "in_flight": None if state.pending is None else state.pending.request.id,
+            "text": self.status.text,
+            "output": None if output is None else make_row(output.target).tolist(),
+            "t_obs_ns": None if output is None else output.provenance.t_obs_ns,
+        }
+
+
+def _status(state: PolicyState, trouble: Trouble, now: Now, config: PolicyConfig) -> PolicyStatus:
     reason, detail = trouble
     text = "commanding" if reason is PolicyReason.NONE else f"silent: {reason.value}"
     values = {
@@ -28,30 +68,6 @@ def policy_status(state: PolicyState, trouble: Trouble, now: Now, config: Policy
         **{f"refused {name}": str(count) for name, count in sorted(state.streams.refused.items())},
     }
     return PolicyStatus(reason, text + (f" ({detail})" if detail else ""), values)
-
-
-def policy_trace(
-    state: PolicyState,
-    inputs: Sequence[Sample[Any]],
-    request: Request | None,
-    output: PolicyOutput | None,
-    status: PolicyStatus,
-    now: Now,
-    dt_s: float,
-) -> Json:
-    """All that decided the tick: instants, inputs, what the worker was asked and said, decision. JSON types only."""
-    return {
-        "ros_ns": now.ros_ns,
-        "steady_ns": now.steady_ns,
-        "dt_s": dt_s,
-        "inputs": [trace_of(sample, now) for sample in inputs if sample.channel != channels.WORKER],
-        "replies": [_trace_of_reply(sample.value) for sample in inputs if sample.channel == channels.WORKER],
-        "request": None if request is None else {"id": request.id, "t_obs_ns": request.observation.t_obs_ns},
-        "in_flight": None if state.pending is None else state.pending.request.id,
-        "text": status.text,
-        "output": None if output is None else make_row(output.target).tolist(),
-        "t_obs_ns": None if output is None else output.provenance.t_obs_ns,
-    }
 
 
 def _trace_of_reply(reply: WorkerReply) -> Json:

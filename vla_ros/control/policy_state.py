@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from vla_ros.contract import Contract
 from vla_ros.control.clock import Clock
@@ -113,14 +112,3 @@ class PolicyStatus:
     reason: PolicyReason
     text: str
     values: Mapping[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class PolicyResult:
-    """output: None where the policy commands nothing; request: what the worker is to be asked now, if anything."""
-
-    state: PolicyState
-    output: PolicyOutput | None
-    request: Request | None
-    status: PolicyStatus
-    trace: Mapping[str, Any]

@@ -16,9 +16,9 @@ from vla_ros.control import channels
 from vla_ros.control.chunks import target_at
 from vla_ros.control.clock import advance
 from vla_ros.control.frozen import follow_still_views
-from vla_ros.control.policy_report import policy_status, policy_trace
+from vla_ros.control.policy_report import PolicyResult
 from vla_ros.control.policy_rules import FINE, Trouble, ask, current_instruction, lasting, take_reply, why_blind
-from vla_ros.control.policy_state import Pending, PolicyConfig, PolicyOutput, PolicyReason, PolicyResult, PolicyState
+from vla_ros.control.policy_state import Pending, PolicyConfig, PolicyOutput, PolicyReason, PolicyState
 from vla_ros.control.streams import absorb, counted
 from vla_ros.types import NS_PER_S, Chunk, Now, Provenance, Sample, is_hold
 
@@ -48,9 +48,7 @@ def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, con
         trouble = (_why_no_row(state, now), "")
     if output is not None:
         state = replace(state, gripper=output.target.gripper)
-    status = policy_status(state, trouble, now, config)
-    trace = policy_trace(state, inputs, request, output, status, now, tick.dt_s)
-    return PolicyResult(state, output, request, status, trace)
+    return PolicyResult(state, output, request, trouble, inputs, now, tick.dt_s, config)
 
 
 def _receive(state: PolicyState, sample: Sample[Any], now: Now, contract: Contract) -> PolicyState:

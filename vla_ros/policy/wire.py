@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 import struct
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,8 @@ _SCALAR_KEYS = {b"__npgeneric__", b"data", b"dtype"}
 def encode(message: Message) -> bytes:
     """A map as msgpack. Raises WorkerError for what cannot be said."""
     try:
-        return bytes(msgpack.packb(message, default=_pack))
+        with _packing:
+            return bytes(_packer.pack(message))
     except (TypeError, ValueError, OverflowError) as error:
         raise WorkerError(f"the message cannot be encoded: {error}") from None
 
@@ -81,7 +83,7 @@ class FrameReader:
             end = HEADER.size + length
             if len(self._buffer) < end:
                 break
-            frames.append((request_id, bytes(self._buffer[HEADER.size : end])))
+            frames.append((request_id, bytes(memoryview(self._buffer)[HEADER.size : end])))
             del self._buffer[:end]
         return frames
 
@@ -94,6 +96,10 @@ def _pack(value: Any) -> Any:
     if isinstance(value, np.generic):
         return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
     raise TypeError(f"{type(value).__name__} is not allowed")
+
+
+# One for all messages: a new packer's buffer costs more than to fill it.
+_packer, _packing = msgpack.Packer(default=_pack), threading.Lock()
 
 
 def _unpack(value: dict[Any, Any]) -> Any:

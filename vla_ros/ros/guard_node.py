@@ -17,8 +17,9 @@ from std_srvs.srv import SetBool, Trigger
 from vla_ros.contract_file import load_contract
 from vla_ros.control import channels
 from vla_ros.control.guard import guard_step
+from vla_ros.control.guard_report import GuardResult
 from vla_ros.control.guard_rules import why_not_arm, why_not_reset
-from vla_ros.control.guard_state import GuardConfig, GuardResult, GuardState, Mode
+from vla_ros.control.guard_state import GuardConfig, GuardState, Mode
 from vla_ros.ros import messages
 from vla_ros.ros.gripper_output import create_gripper_output
 from vla_ros.ros.inbox import Inbox, subscribe
@@ -26,7 +27,7 @@ from vla_ros.ros.inputs import OFFERED, guard_inputs
 from vla_ros.ros.parameters import Parameter, declare, help_text
 from vla_ros.ros.runtime import Diagnosis, DiagnosticsPublisher, create_steady_timer, now, run_node
 from vla_ros.ros.status import ERROR, StatusPublisher, level_of
-from vla_ros.types import Now, Sample
+from vla_ros.types import Sample
 
 PARAMETERS = (
     Parameter("contract", str, "Path of the robot contract (YAML)"),
@@ -76,13 +77,12 @@ class GuardNode(Node):
     def _tick(self) -> None:
         instant = now(self)
         result = guard_step(self._state, self._inbox.drain(), instant, self._config)
-        if result.state.mode is not self._state.mode:
-            self.get_logger().info(f"{result.state.mode.value}: {result.status.text}")
+        self._publish(result)
+        self._tell(result)
         self._state, self._last = result.state, result
-        self._publish(result, instant)
 
-    def _publish(self, result: GuardResult, instant: Now) -> None:
-        base, stamp_ns = self._config.contract.frames.base, instant.ros_ns
+    def _publish(self, result: GuardResult) -> None:
+        base, stamp_ns = self._config.contract.frames.base, result.now.ros_ns
         if result.command is not None:
             self._pose.publish(messages.to_pose_stamped(result.command.pose, stamp_ns, base))
             self._twist.publish(messages.to_twist_stamped(result.command.twist, stamp_ns, base))
@@ -90,7 +90,12 @@ class GuardNode(Node):
                 self._gripper.send(result.command.gripper)
         if result.commanded_pose is not None:
             self._commanded.publish(messages.to_pose_stamped(result.commanded_pose, stamp_ns, base))
-        self._status.publish(level_of(result.status.is_fault), result.status.text, result.status.values, instant)
+
+    def _tell(self, result: GuardResult) -> None:
+        status = result.status
+        if result.state.mode is not self._state.mode:
+            self.get_logger().info(f"{result.state.mode.value}: {status.text}")
+        self._status.publish(level_of(status.is_fault), status.text, status.values, result.now)
         if self._trace is not None:
             self._trace.publish(messages.to_trace(result.trace))
 

@@ -18,8 +18,9 @@ from std_msgs.msg import Header, String
 
 from vla_ros.contract_file import load_contract
 from vla_ros.control import channels
+from vla_ros.control.policy_report import PolicyResult
 from vla_ros.control.policy_rules import lasting
-from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyResult, PolicyState
+from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.control.policy_tick import policy_tick
 from vla_ros.errors import PolicyError, VlaRosError
 from vla_ros.policy.client import WorkerClient
@@ -43,6 +44,7 @@ PARAMETERS = (
 )
 
 _CLOSE_TIMEOUT_S = 2.0
+_SWITCH_INTERVAL_S = 1e-4
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -150,10 +152,10 @@ class PolicyNode(LifecycleNode):
         result = policy_tick(self._state, (*self._inbox.drain(), *replies), instant, self._config)
         if result.request is not None:
             self._worker.submit(result.request)
-        self._say(result)
-        self._state, self._last = result.state, result
         if result.output is not None:
             self._publish(result.output)
+        self._say(result)
+        self._state, self._last = result.state, result
         self._status.publish(level_of(result.status.reason.is_fault), result.status.text, result.status.values, instant)
         if self._trace is not None:
             self._trace.publish(messages.to_trace(result.trace))
@@ -241,4 +243,6 @@ def create() -> PolicyNode:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of `policy_node`."""
+    # The worker's link is a thread: it must not wait 5 ms, Python's own choice, for an interpreter that is busy.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     return run_node(create, args, help_text("policy_node", __doc__ or "", PARAMETERS, INTERFACES))

@@ -16,7 +16,8 @@ import numpy as np
 from vla_ros.contract import Contract
 from vla_ros.control import channels
 from vla_ros.control.guard import guard_step
-from vla_ros.control.guard_state import GuardConfig, GuardResult, GuardState, stops_in
+from vla_ros.control.guard_report import GuardResult
+from vla_ros.control.guard_state import GuardConfig, GuardState, stops_in
 from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.control.policy_tick import policy_tick
 from vla_ros.control.safety import Motion
