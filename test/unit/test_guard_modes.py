@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import GuardBench, pose, twist, twist_contract, with_required_emergency_stop
+from builders import GuardBench, pose, twist, twist_contract, with_limits, with_required_emergency_stop
 
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
@@ -197,7 +197,7 @@ def test_a_turned_target_latches_as_well():
 
 
 def test_a_robot_that_does_not_follow_latches():
-    bench = GuardBench()
+    bench = GuardBench(with_limits(max_following_error_m=0.3))
     bench.is_followed, bench.is_noisy = False, True
     bench.armed()
     bench.held_deadman, bench.teleop_twist = True, twist(x=0.4)
