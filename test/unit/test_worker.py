@@ -130,6 +130,17 @@ def test_only_one_request_is_in_flight(client: Start, fault: Path) -> None:
     assert isinstance(ask(worker, 3), ChunkReply)
 
 
+def test_a_policy_that_raises_again_and_again_is_explained_once(client: Start, fault: Path, lines: list[str]) -> None:
+    worker = client(file=str(fault))
+    worker.start(LOAD_S)
+    fault.write_text("raise")
+    assert all(isinstance(ask(worker, number), FailureReply) for number in range(1, 4))
+    fault.write_text("nothing")
+    assert isinstance(ask(worker, 4), FailureReply)
+    wait_for(lambda: any("lost its mind" in line for line in lines), ANSWER_S, "the traceback")
+    assert sum("Traceback" in line for line in lines) == 1
+
+
 def test_a_large_observation_passes(client: Start) -> None:
     worker = client("hold")
     worker.start(LOAD_S)

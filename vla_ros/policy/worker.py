@@ -29,12 +29,27 @@ _RECEIVE_BYTES = 2**16
 _log = logging.getLogger("worker")
 
 
+class _NotAgain(logging.Filter):
+    """Drops what was said just before: a policy may raise the same at every tick."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is new."""
+        text = f"{record.getMessage()} {record.exc_info[1] if record.exc_info else ''!r}"
+        is_new, self._last = text != self._last, text
+        return is_new
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until the client goes away. Returns the exit status: 2 if the policy cannot be loaded."""
     # Ctrl-C reaches the whole terminal; the client decides when its worker ends. SIGTERM keeps its default, which
     # ends even a policy that hangs in C code.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    _log.addFilter(_NotAgain())
     options = _parse(arguments)
     for inherited_fd in (options.socket_fd, options.lifeline_fd):
         os.set_inheritable(inherited_fd, False)

@@ -114,8 +114,6 @@ class WorkerLink(threading.Thread):
         self._take_over()
         if self._asked is not None:
             self._flush(self._asked)
-            self._receive()  # where cores are scarce, this thread runs only once the worker has answered
-        if self._asked is not None:
             _ = self._asked.sha256  # hashed while the worker already works
 
     def _on_connection(self) -> None:
