@@ -58,25 +58,41 @@ def test_a_guard_at_rest_ends_at_once(guard_and_robot: tuple[Process, ObedientRo
 
 
 def test_arming_is_answered_by_what_was_decided(guard_and_robot: tuple[Process, ObedientRobot]) -> None:
-    """An emergency stop that was pressed just before counts, in this tick or at once after it."""
+    """An emergency stop that is heard just before is in the same tick as the request."""
     guard, robot = guard_and_robot
     wait_for(lambda: robot.arm().success and robot.arm(False).success, what="the guard arms")
+    refused = (False, "not armed: latched by emergency stop: reset first")
+    # Which of the two DDS hands over first is not ours to say: tried until the emergency stop is.
+    for _ in range(20):
+        answer = armed_beside_an_emergency_stop(guard, robot)
+        if answer == refused:
+            break
+        assert answer == (True, "armed"), "the request came first"
+    assert answer == refused
+    assert robot.arm(False).message == "latched by emergency stop"
+    assert not robot.probe.call(Trigger, "guard/reset", Trigger.Request()).success
+    release(robot)
+    answer = robot.probe.call(Trigger, "guard/reset", Trigger.Request())
+    assert (answer.success, answer.message) == (True, "nothing was latched")
+
+
+def armed_beside_an_emergency_stop(guard: Process, robot: ObedientRobot) -> tuple[bool, str]:
+    """What arming is answered where the emergency stop was pressed while the guard slept; the guard is latched then."""
+    release(robot)
     client = robot.probe.node.create_client(SetBool, "guard/arm")
     wait_for(client.service_is_ready, what="the service")
     guard.signal(signal.SIGSTOP)
     robot.press(True)
-    time.sleep(0.02)  # it is heard first
+    time.sleep(0.02)  # it is sent first
     answer = client.call_async(SetBool.Request(data=True))
     time.sleep(0.05)
     guard.signal(signal.SIGCONT)
     wait_for(answer.done, what="the answer")
-    # Which of the two is taken first is the executor's choice: the answer must fit, and the guard latch in any case.
-    refused = "not armed: latched by emergency stop: reset first"
-    assert (answer.result().success, answer.result().message) in ((False, refused), (True, "armed"))
     wait_for(lambda: robot.arm(False).message == "latched by emergency stop", what="the latch")
-    assert not robot.probe.call(Trigger, "guard/reset", Trigger.Request()).success
+    return answer.result().success, answer.result().message
+
+
+def release(robot: ObedientRobot) -> None:
+    """Let go of the emergency stop, and of the latch."""
     robot.press(False)
     wait_for(lambda: robot.probe.call(Trigger, "guard/reset", Trigger.Request()).success, what="a reset")
-    answer = robot.probe.call(Trigger, "guard/reset", Trigger.Request())
-    assert (answer.success, answer.message) == (True, "nothing was latched")
-    assert robot.arm().message == "armed"
