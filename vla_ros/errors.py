@@ -47,3 +47,11 @@ class SimError(VlaRosError):
 
 class BagError(VlaRosError):
     """A bag cannot be read or written."""
+
+
+class LearningError(VlaRosError):
+    """Demonstrations, training or evaluation was asked for something that cannot be done."""
+
+
+class DataError(VlaRosError):
+    """A dataset cannot be written, or is not what it must be. The text names the file, and the row and column."""

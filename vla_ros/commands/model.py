@@ -268,8 +268,8 @@ def _observation(sentence: str, frames: Mapping[str, ImageArray], measured: Pose
 def _simulated(sentence: str, views: tuple[str, ...], contract: Contract) -> Observation:
     """The first frames of an episode. Raises VlaRosError where nothing can draw them."""
     try:
-        from vla_ros.sim.rendering import VIEWS
         from vla_ros.sim.robot import SimRobot
+        from vla_ros.sim.views import VIEWS
 
         there = tuple(view for view in views if view in VIEWS and view in contract.cameras)
         if not there:

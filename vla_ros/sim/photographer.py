@@ -16,7 +16,8 @@ import mujoco
 import numpy as np
 
 from vla_ros.errors import SimError, in_one_line
-from vla_ros.sim.rendering import Backend, Renderer, check_views, choose_backend
+from vla_ros.sim.rendering import Backend, Renderer, choose_backend
+from vla_ros.sim.views import check_views
 from vla_ros.types import FloatArray, ImageArray
 
 # All that decides where things are, mocap bodies included.

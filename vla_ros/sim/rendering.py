@@ -11,7 +11,6 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -19,38 +18,15 @@ import mujoco
 import numpy as np
 
 from vla_ros.errors import SimError
+from vla_ros.sim.objects import thing_of
+from vla_ros.sim.scenes import PLAIN_LOOK, Distractor, Look
 from vla_ros.types import ImageArray
 
 Backend = Literal["egl", "osmesa"]
 BACKENDS: tuple[Backend, ...] = ("egl", "osmesa")
 _PROBE_TIMEOUT_S = 60.0
 _MAX_GEOMS = 2000
-
-
-@dataclass(frozen=True)
-class FreeView:
-    """A camera that looks at a point. look_at: [m] in the base frame; azimuth 90 looks along +y; angles in degrees."""
-
-    look_at: tuple[float, float, float]
-    distance_m: float
-    azimuth_deg: float
-    elevation_deg: float
-
-
-# front: from behind the robot's right side, since handles and buttons face the robot; top: straight down;
-# wrist: the model's own between the fingers. All see the goal's marker: it is part of Meta-World's scenes.
-VIEWS: Mapping[str, FreeView | str] = {
-    "front": FreeView((0.0, 0.67, 0.1), 1.05, 140.0, -32.0),
-    "wrist": "gripperPOV",
-    "top": FreeView((0.0, 0.65, 0.0), 1.3, 90.0, -89.0),
-}
-
-
-def check_views(names: tuple[str, ...]) -> None:
-    """Raises SimError for a view that the simulated robot does not have."""
-    for name in names:
-        if name not in VIEWS:
-            raise SimError(f"'{name}' is not a view of the simulated robot; choose from {', '.join(VIEWS)}")
+_SMALL = 64
 
 
 @cache
@@ -85,7 +61,9 @@ def _works(backend: Backend) -> bool:
 
 
 class Renderer:
-    """Draws one model. Belongs to the thread that made it."""
+    """Draws one model. Belongs to the thread that made it. look: where cameras stand and what is drawn beside it."""
+
+    look: Look = PLAIN_LOOK
 
     def __init__(self, model: Any, backend: Backend, width: int, height: int) -> None:
         """model: MjModel, made plain for drawing; width and height in pixels. Raises SimError."""
@@ -105,19 +83,46 @@ class Renderer:
     def draw(self, data: Any, view: str) -> ImageArray:
         """One picture. data: MjData; returns (height, width, 3) uint8 RGB, first row on top."""
         self._gl.make_current()
+        self._update(data, view)
+        return np.ascontiguousarray(self._pixels(self._rect)[::-1])
+
+    def visible(self, data: Any, view: str) -> Mapping[str, int]:
+        """What can be seen: name of a thing (`objects.thing_of`) -> pixels, of a picture of 64 x 64."""
+        self._gl.make_current()
+        self._update(data, view)
+        flags = [mujoco.mjtRndFlag.mjRND_SEGMENT.value, mujoco.mjtRndFlag.mjRND_IDCOLOR.value]
+        self._scene.flags[flags] = 1
+        colours = self._pixels(mujoco.MjrRect(0, 0, _SMALL, _SMALL)).reshape(-1, 3).astype(np.int64)
+        self._scene.flags[flags] = 0
+        numbers, counts = np.unique(colours @ np.array([1, 256, 65536]), return_counts=True)
+        drawn = {geom.segid + 1: (geom.objtype, geom.objid) for geom in self._scene.geoms[: self._scene.ngeom]}
+        seen: dict[str, int] = {}
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            if number in drawn and number > 0:  # 0 is the background
+                name = thing_of(self._model, *drawn[number])
+                seen[name] = seen.get(name, 0) + count
+        return seen
+
+    def _update(self, data: Any, view: str) -> None:
+        """Put everything in its place."""
         mujoco.mjv_updateScene(
             self._model,
             data,
             self._options,
             None,
-            _camera(self._model, view),
+            _camera(self._model, self.look, view),
             mujoco.mjtCatBit.mjCAT_ALL.value,
             self._scene,
         )
-        mujoco.mjr_render(self._rect, self._scene, self._context)
-        image = np.empty((self._rect.height, self._rect.width, 3), np.uint8)
-        mujoco.mjr_readPixels(image, None, self._rect, self._context)
-        return np.ascontiguousarray(image[::-1])
+        for distractor in self.look.distractors:
+            _add(self._scene, distractor)
+
+    def _pixels(self, rect: Any) -> ImageArray:
+        """Last row on top, as OpenGL has it. -> (height, width, 3)"""
+        mujoco.mjr_render(rect, self._scene, self._context)
+        image = np.empty((rect.height, rect.width, 3), np.uint8)
+        mujoco.mjr_readPixels(image, None, rect, self._context)
+        return image
 
     def close(self) -> None:
         """Free the context. May be called twice."""
@@ -145,8 +150,17 @@ def _make_plain(model: Any) -> None:
     model.vis.quality.offsamples = 0
 
 
-def _camera(model: Any, view: str) -> Any:
-    place = VIEWS[view]
+def _add(scene: Any, distractor: Distractor) -> None:
+    """One more thing to draw. The next update of the scene forgets it."""
+    geom = scene.geoms[scene.ngeom]
+    rgba = distractor.rgba.astype(np.float32)
+    mujoco.mjv_initGeom(geom, distractor.shape, distractor.size, distractor.position, np.eye(3).ravel(), rgba)
+    geom.objtype, geom.objid, geom.segid = mujoco.mjtObj.mjOBJ_UNKNOWN.value, -1, -1
+    scene.ngeom += 1
+
+
+def _camera(model: Any, look: Look, view: str) -> Any:
+    place = look.views[view]
     camera = mujoco.MjvCamera()
     if isinstance(place, str):
         camera.type = mujoco.mjtCamera.mjCAMERA_FIXED.value

@@ -29,12 +29,18 @@ try:
 except ImportError as _error:
     raise SimError(f"the simulated robot needs Meta-World: pip install metaworld packaging ({_error})") from _error
 
-from vla_ros.sim.rendering import VIEWS, Renderer, check_views, choose_backend
+from vla_ros.sim.objects import things_touched_by_both_fingers
+from vla_ros.sim.rendering import Renderer, choose_backend
+from vla_ros.sim.scenes import PLAIN, PLAIN_LOOK, Look, Originals, Scene, dress, open_to, opening_m
+from vla_ros.sim.views import VIEWS, check_views
 
 STEP_NS = round(CONTROL_DT_S * NS_PER_S)
 JOINT_NAMES = (*(f"right_j{i}" for i in range(7)), "r_close", "l_close")
 TASKS: tuple[str, ...] = tuple(sorted(ALL_V3_ENVIRONMENTS))
 DEFAULT_VARIATION = Variation("test", 0)
+# Where Meta-World's observation says what a task is about: two things and the goal.
+_FINGERS_APART, _FIST = 3, 0.25  # of the widest opening
+_PLACES = [4, 5, 6, 11, 12, 13, 36, 37, 38]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +78,7 @@ class SimRobot:
         self._time_ns = 0
         self._task = ""
         self._environment: Any = None
+        self._look: Look = PLAIN_LOOK
         self.reset(task, variation)
 
     @property
@@ -94,17 +101,23 @@ class SimRobot:
         """MjModel and MjData, to draw from; nobody else's to change."""
         return self._environment.model, self._environment.data
 
-    def reset(self, task: str, variation: Variation) -> None:
+    def reset(self, task: str, variation: Variation, scene: Scene = PLAIN) -> None:
         """Put the world back, or another one in its place. Time goes on. Raises SimError."""
         if task not in ALL_V3_ENVIRONMENTS:
             raise SimError(f"'{task}' is not a Meta-World task; choose one of {', '.join(TASKS)}")
         if task != self._task:
             self.close()
             self._environment = _make_environment(task)
+            self._originals = Originals.of(self._environment.model)
             self._task = task
+        self._originals.restore(self._environment.model)
         draw(self._environment, task, variation)
         self._variation = variation
         self._observation, _ = self._environment.reset()
+        if scene.opening is not None:
+            open_to(self._environment, task, scene.opening)
+            self._observation = self._environment._get_obs()
+        self._look = dress(self._environment.model, scene, self._observation[_PLACES].reshape(3, 3))
         self._success = False
 
     def step(self, commanded_position: FloatArray, gripper: float) -> None:
@@ -140,10 +153,38 @@ class SimRobot:
 
     def render(self) -> Mapping[str, ImageArray]:
         """Draw every view. Returns view -> (height, width, 3) uint8 RGB. Raises SimError where nothing can draw."""
+        renderer = self._drawing()
+        renderer.look = self._look
+        return {name: renderer.draw(self._environment.data, name) for name in self._view_names}
+
+    def visible(self, view: str) -> Mapping[str, int]:
+        """What a camera sees: name of a thing -> pixels, see `Renderer.visible`. Raises SimError."""
+        renderer = self._drawing()
+        renderer.look = self._look
+        return renderer.visible(self._environment.data, view)
+
+    def held(self) -> frozenset[str]:
+        """Names of the things that are between the fingers and touched by both; a closed fist holds nothing."""
+        if self._observation[_FINGERS_APART] < _FIST:
+            return frozenset()
+        return things_touched_by_both_fingers(self._environment.model, self._environment.data)
+
+    @property
+    def opening_m(self) -> float:
+        """How far the task's drawer or window is open [m]. Raises SimError for a task without one."""
+        return opening_m(self._environment.data, self._task)
+
+    def observed_as(self, task: str) -> FloatArray:
+        """Meta-World's observation, (39,), as if this world were that of another task with the same things."""
+        observed: FloatArray = self._observation.copy()
+        if task != self._task:
+            observed[4:7] = ALL_V3_ENVIRONMENTS[task]._get_pos_objects(self._environment)
+        return observed
+
+    def _drawing(self) -> Renderer:
         if self._renderer is None:
             self._renderer = Renderer(self._environment.model, choose_backend(), *self._image_size)
-        renderer = self._renderer
-        return {name: renderer.draw(self._environment.data, name) for name in self._view_names}
+        return self._renderer
 
     def close(self) -> None:
         """Free what drawing holds. May be called twice."""

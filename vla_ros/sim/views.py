@@ -1,0 +1,34 @@
+"""Where the simulated robot's cameras stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vla_ros.errors import SimError
+
+
+@dataclass(frozen=True)
+class FreeView:
+    """A camera that looks at a point. look_at: [m] in the base frame; azimuth 90 looks along +y; angles in degrees."""
+
+    look_at: tuple[float, float, float]
+    distance_m: float
+    azimuth_deg: float
+    elevation_deg: float
+
+
+# front: from behind the robot's right side, since handles and buttons face the robot; top: straight down;
+# wrist: the model's own between the fingers. All see the goal's marker: it is part of Meta-World's scenes.
+VIEWS: Mapping[str, FreeView | str] = {
+    "front": FreeView((0.0, 0.67, 0.1), 1.05, 140.0, -32.0),
+    "wrist": "gripperPOV",
+    "top": FreeView((0.0, 0.65, 0.0), 1.3, 90.0, -89.0),
+}
+
+
+def check_views(names: tuple[str, ...]) -> None:
+    """Raises SimError for a view that the simulated robot does not have."""
+    for name in names:
+        if name not in VIEWS:
+            raise SimError(f"'{name}' is not a view of the simulated robot; choose from {', '.join(VIEWS)}")
