@@ -1,0 +1,1 @@
+"""How a network learns: demonstrations, training, and honest evaluation in closed loop."""
