@@ -12,7 +12,7 @@ from bench.episodes import Measured, Way
 from vla_ros.contract_file import load_contract
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.oracle import create
-from vla_ros.policy.oracle_tasks import load_tasks
+from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.episode import run_direct, run_episode
 from vla_ros.sim.robot import SimRobot
 from vla_ros.sim.variations import parse
@@ -39,7 +39,7 @@ def run_jobs(jobs: Sequence[Job], contract: Path) -> Iterator[list[Measured]]:
 def _run_job(job: Job, contract_path: Path) -> list[Measured]:
     contract = load_contract(contract_path)
     policy = create(contract, {})
-    instruction = load_tasks().instruction(job.task)
+    instruction = load_sentences().usual(job.task)
     episodes = []
     with SimRobot(job.task) as robot:
         for variation in job.variations:

@@ -95,7 +95,7 @@ def test_an_installed_package_finds_its_own_config_and_data(prefix: Path) -> Non
         str(site_packages / "vla_ros/__init__.py"),
         str(prefix / "share/vla_ros/config/sawyer_sim.yaml"),
     ]
-    assert (site_packages / "vla_ros/policy/oracle_tasks.yaml").is_file()
+    assert (site_packages / "vla_ros/policy/sentences.yaml").is_file()
 
 
 def test_the_wheel_carries_config_launch_and_types(source: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_wheel_carries_config_launch_and_types(source: Path, tmp_path: Path)
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = {re.sub(r"^vla_ros-[^/]+\.data/data/", "", name) for name in zipfile.ZipFile(wheel).namelist()}
-    expected = {"vla_ros/py.typed", "vla_ros/policy/oracle_tasks.yaml", "share/vla_ros/package.xml"}
+    expected = {"vla_ros/py.typed", "vla_ros/policy/sentences.yaml", "share/vla_ros/package.xml"}
     expected |= {f"share/vla_ros/config/{name}" for name in config_names()}
     expected |= {f"share/vla_ros/launch/{name}" for name in launch_names()}
     assert expected <= names

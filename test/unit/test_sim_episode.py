@@ -11,8 +11,8 @@ import pytest
 from vla_ros.contract import Contract
 from vla_ros.contract_file import load_contract
 from vla_ros.policy.oracle import create
-from vla_ros.policy.oracle_tasks import load_tasks
 from vla_ros.policy.protocol import Needs
+from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.episode import run_direct, run_episode
 from vla_ros.sim.robot import SimRobot
 from vla_ros.types import Chunk, Observation
@@ -22,7 +22,7 @@ MAX_STEPS = 500
 
 
 def say(task: str) -> str:
-    return load_tasks().instruction(task)
+    return load_sentences().usual(task)
 
 
 @pytest.mark.parametrize("task", ["reach-v3", "drawer-open-v3", "pick-place-v3"])

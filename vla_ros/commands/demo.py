@@ -48,10 +48,10 @@ def add_parsers(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from vla_ros.policy.oracle_tasks import load_tasks
+    from vla_ros.policy.sentences import load_sentences
     from vla_ros.ros.runtime import isolate
 
-    tasks = [(task, load_tasks().instruction(task)) for task in args.task or TASKS]
+    tasks = [(task, load_sentences().usual(task)) for task in args.task or TASKS]
     output = args.output or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     output.mkdir(parents=True, exist_ok=True)
     os.environ.update(isolate(os.environ))

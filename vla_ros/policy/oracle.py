@@ -15,8 +15,8 @@ import numpy as np
 from vla_ros.contract import Contract
 from vla_ros.errors import PolicyError
 from vla_ros.policy import metaworld_action
-from vla_ros.policy.oracle_tasks import load_tasks
 from vla_ros.policy.protocol import Needs
+from vla_ros.policy.sentences import load_sentences
 from vla_ros.types import LINEAR_VELOCITY, POSITION, Chunk, FloatArray, Observation
 
 # A plan holds the expert's action this long: enough to bridge a hiccup, too short to run far on an old view.
@@ -31,7 +31,7 @@ class OraclePolicy:
     def __init__(self, dt_s: float) -> None:
         self._dt_s = dt_s
         self._horizon = round(_HORIZON_S / dt_s) + 1
-        self._table = load_tasks()
+        self._table = load_sentences()
         self._experts = _experts()
 
     def predict(self, observation: Observation) -> Chunk:
