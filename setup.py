@@ -50,6 +50,8 @@ EXTRAS = {
         "matplotlib",
     ],
     "bag": ["rosbags", "mcap", "mcap-ros2-support"],
+    "data": ["pyarrow"],
+    "video": ["av"],
     "dev": [
         "colcon-common-extensions",
         "hypothesis",

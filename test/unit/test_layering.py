@@ -24,10 +24,11 @@ ALLOWED = {
     "model": {"vocabulary"},
     "policy": {"vocabulary", "model", "control"},
     "deploy": {"vocabulary", "model"},
-    "learning": {"vocabulary", "model", "policy", "control", "deploy"},
+    "learning": {"vocabulary", "data", "model", "policy", "control", "deploy"},
     "sim": {"vocabulary", "policy", "control"},
+    "data": {"vocabulary"},
     "tools": {"vocabulary", "control"},
-    "replay": {"vocabulary", "policy", "control", "tools"},
+    "replay": {"vocabulary", "data", "policy", "control", "tools"},
     "ros": {"vocabulary", "policy", "control", "sim", "replay", "tools"},
 }
 ROS = {"rclpy", "cv_bridge", "ament_index_python", "launch", "launch_ros", "rosbag2_py"}
