@@ -35,7 +35,7 @@ class EpisodeRecord:
     @property
     def length(self) -> int:
         """Frames."""
-        return max(map(len, (*self.images.values(), *self.columns.values())), default=0)
+        return max([*map(len, self.images.values()), *map(len, self.columns.values())], default=0)
 
 
 def image_encoding(data: bytes) -> str:

@@ -27,7 +27,7 @@ class Video:
     to_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Episode:
     """from_index, to_index: its frames among those of the dataset, the last excluded; data_path: the file they are in.
 
@@ -96,7 +96,7 @@ def read_subtasks(folder: Path) -> tuple[str, ...]:
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Raises DataError if it is missing, truncated or not parquet."""
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing") from error
     except (OSError, pa.ArrowException) as error:

@@ -21,6 +21,7 @@ from vla_ros.data.statistics import NAMES, Statistics
 
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 TASKS_PATH, SUBTASKS_PATH = "meta/tasks.parquet", "meta/subtasks.parquet"
+STATISTICS_PATH = "meta/stats.json"
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _ARROW = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
 _FACTS = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
@@ -50,8 +51,14 @@ def file_path(pattern: str, number: int, video_key: str = "") -> str:
 def write_table(path: Path, table: pa.Table) -> None:
     """Whole or not at all. Raises DataError."""
     with replacing(path) as draft:
-        # Encoded images and measurements do not repeat: dictionaries would only cost.
-        pq.write_table(table, draft, row_group_size=_ROW_GROUP, compression="snappy", use_dictionary=False)
+        pq.write_table(
+            table,
+            draft,
+            row_group_size=_ROW_GROUP,
+            compression="snappy",
+            use_dictionary=False,  # encoded images and measurements do not repeat
+            write_page_checksum=True,  # a bit that flips in a float would still be a float
+        )
 
 
 def frames_schema(schema: Schema) -> pa.Schema:

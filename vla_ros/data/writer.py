@@ -36,6 +36,7 @@ from vla_ros.data.schema import IMAGE_PREFIX, Schema
 from vla_ros.data.statistics import Statistics, describe_episode, join
 from vla_ros.data.tables import (
     EPISODES_PATH,
+    STATISTICS_PATH,
     SUBTASKS_PATH,
     TASKS_PATH,
     Chapter,
@@ -48,7 +49,6 @@ from vla_ros.data.tables import (
 from vla_ros.data.videos import encode_video
 from vla_ros.errors import DataError
 
-STATISTICS_PATH = "meta/stats.json"
 _FILE_EPISODES = 32
 _FILE_BYTES = DATA_FILE_MB * 1_000_000
 _NUMBERED = re.compile(r"chunk-(\d+)/file-(\d+)\.(?:parquet|mp4)$")
