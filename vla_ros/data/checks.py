@@ -128,12 +128,14 @@ def _refuse(path: Path, row: int, name: str, wrong: NDArray[np.bool_], what: str
 
 def _check_images(path: Path, row: int, name: str, feature: Feature, images: pa.Array, decode: bool) -> None:
     for number, data in enumerate(images.field("bytes").to_pylist()):
-        problem = _image_problem(data or b"", feature, decode)
+        problem = _image_problem(data, feature, decode)
         if problem is not None:
             raise DataError(f"{path}, row {row + number}: the image of {name}: {problem}")
 
 
-def _image_problem(data: bytes, feature: Feature, decode: bool) -> str | None:
+def _image_problem(data: bytes | None, feature: Feature, decode: bool) -> str | None:
+    if not data:
+        return "there is none"
     height, width, _ = feature.shape
     frame = Frame(np.frombuffer(data, np.uint8), image_encoding(data))
     try:
