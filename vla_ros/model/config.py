@@ -94,6 +94,7 @@ class DecoderConfig:
 class VLAConfig:
     """The whole network. views: names of the contract's cameras. width: of every token between the parts.
 
+    places: how many places the grounding head is asked for in training, 0 for no such head.
     memory, reasoning: places for parts that do not exist yet.
     """
 
@@ -105,6 +106,7 @@ class VLAConfig:
     language: LanguageConfig = LanguageConfig()
     fusion: FusionConfig = FusionConfig()
     decoder: DecoderConfig = DecoderConfig()
+    places: Natural = 0
     memory: Literal["none"] = "none"
     reasoning: Literal["none"] = "none"
 

@@ -22,6 +22,7 @@ from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig
 from vla_ros.model.decoders import make_head
 from vla_ros.model.fusion import FusedFeatures, HierarchicalFusion
+from vla_ros.model.grounding import GroundingHead
 from vla_ros.model.inputs import ModelInputs, build_inputs
 from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
@@ -43,13 +44,23 @@ class Perception:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """Scalars. action: of the decoder, over the rows that count; alignment: contrastive, vision against language.
+    """Scalars. action: of the decoder, over the rows that count; alignment: contrastive, vision against language;
+    grounding: of the places, zero without a head for them or without known places.
 
     alignment is zero where the instruction steers the vision backbone: what it has been told it could only repeat.
     """
 
     action: Tensor
     alignment: Tensor
+    grounding: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the things of the task are. positions: (B, 3 * places) [m], from the tool, in base axes; known: the same shape, bool."""
+
+    positions: Tensor
+    known: Tensor
 
 
 class VLAModel(nn.Module):
@@ -76,6 +87,7 @@ class VLAModel(nn.Module):
         self.decoder = make_head(config.decoder, width, heads, dropout)
         steered = any(encoder.backbone.is_steered for encoder in self.vision.all_encoders())
         self.alignment = None if steered else AlignmentHead(width)
+        self.grounding = GroundingHead(config.places, width, heads) if config.places else None
 
     def inputs(self, observations: Sequence[Observation]) -> ModelInputs:
         """Observations as a batch on the model's device. Raises ModelError if none has any of its views."""
@@ -116,11 +128,13 @@ class VLAModel(nn.Module):
         target: Tensor,
         weights: Tensor | None = None,
         generator: torch.Generator | None = None,
+        places: Places | None = None,
     ) -> Losses:
         """target: (B, H, 14) relative rows in physical units; weights: (B, H), 0 for rows that do not count."""
         perception = self.perceive(inputs)
         action = self.decoder.loss(perception.memory, target, self.action_statistics, weights, generator)
-        return Losses(action, self._alignment_loss(perception, inputs.command.input_ids))
+        alignment = self._alignment_loss(perception, inputs.command.input_ids)
+        return Losses(action, alignment, self._grounding_loss(perception.memory, places))
 
     def aligned(self, perception: Perception) -> tuple[Tensor, Tensor] | None:
         """What monitor_alignment compares: what is seen and what is said, as unit vectors of one space, (B, D) each."""
@@ -135,6 +149,12 @@ class VLAModel(nn.Module):
         _, instruction = torch.unique(input_ids, dim=0, return_inverse=True)
         vision, language = perception.vision.fused_features, perception.language.global_features
         return self.alignment.loss(vision, language, instruction)
+
+    def _grounding_loss(self, memory: Memory, places: Places | None) -> Tensor:
+        if self.grounding is None or places is None:
+            return memory.pooled.new_zeros(())
+        loss: Tensor = self.grounding.loss(memory.tokens, memory.mask, places.positions, places.known)
+        return loss
 
     def _perception_tokens(self, vision: MultiViewFeatures, state: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.state_encoder(self.state_statistics.normalise(state)) + self.token_types["state"]  # (B, D)

@@ -1,0 +1,87 @@
+"""From frames to what the network is given: images and states, a sentence of the task, and the chunk that followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vla_ros.learning.augmentation import augmented
+from vla_ros.learning.experience import PLACES_WIDTH, Experience, chunks_at, stride_of
+from vla_ros.learning.recipe import AugmentationConfig
+from vla_ros.model.actions import ActionStatistics
+from vla_ros.model.inputs import ModelInputs
+from vla_ros.model.vla import Places, VLAModel
+from vla_ros.policy.sentences import SentenceTable
+from vla_ros.types import POSITION, QUATERNION
+
+_PLAIN = AugmentationConfig(shift_px=0, colour=0.0, view_dropout=0.0, state_noise_m=0.0)
+_MEASURED_ON = 20_000  # frames, of statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """targets: (B, H, 14) relative rows; weights: (B, H); places: of the grounding head."""
+
+    inputs: ModelInputs
+    targets: Tensor
+    weights: Tensor
+    places: Places
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        places = Places(self.places.positions.to(device), self.places.known.to(device))
+        return Batch(self.inputs.to(device), self.targets.to(device), self.weights.to(device), places)
+
+
+class BatchMaker:
+    """Makes batches for one network. Raises LearningError if the data's rate does not fit the network's."""
+
+    def __init__(self, experience: Experience, model: VLAModel, sentences: SentenceTable) -> None:
+        self._experience = experience
+        self._model = model
+        self._sentences = sentences
+        self._horizon = model.config.decoder.horizon
+        self._stride = stride_of(experience.fps, model.config.decoder.dt_s)
+
+    def make(self, frames: NDArray[np.int64], seed: Sequence[int], augmentation: AugmentationConfig = _PLAIN) -> Batch:
+        """The batch of some frames, (B,). seed: of all that is drawn; the same seed gives the same batch."""
+        experience = self._experience
+        rng = np.random.default_rng(tuple(seed))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        images = {
+            view: torch.from_numpy(experience.images[view][frames]).permute(0, 3, 1, 2).contiguous()
+            for view in self._model.config.views
+        }
+        states = torch.from_numpy(experience.states[frames])
+        images, present, states = augmented(images, states, augmentation, generator)
+        phrasings = [self._sentences.training(experience.task_of(int(frame))) for frame in frames]
+        told = [choices[int(rng.integers(len(choices)))] for choices in phrasings]
+        chunks = chunks_at(experience, frames, self._horizon, self._stride)
+        return Batch(
+            ModelInputs(images, present, self._model.language.tokenize_commands(told), states),
+            torch.from_numpy(chunks.rows),
+            torch.from_numpy(chunks.weights),
+            self._places(frames),
+        )
+
+    def _places(self, frames: NDArray[np.int64]) -> Places:
+        """Seen from the tool: a shifted image shows both, and says little of where the base is."""
+        tool = np.tile(self._experience.states[frames, POSITION], PLACES_WIDTH // 3)  # (B, 9)
+        positions = self._experience.places[frames] - tool
+        return Places(torch.from_numpy(positions), torch.from_numpy(self._experience.places_known[frames]))
+
+
+def measured_statistics(
+    experience: Experience, frames: NDArray[np.int64], horizon: int, dt_s: float
+) -> tuple[ActionStatistics, ActionStatistics]:
+    """Of the chunks' rows that count, and of the states. frames: (N,), those to learn from."""
+    some = frames[:: max(1, len(frames) // _MEASURED_ON)]
+    chunks = chunks_at(experience, some, horizon, stride_of(experience.fps, dt_s))
+    rows = torch.from_numpy(chunks.rows[chunks.weights > 0.0])
+    states = torch.from_numpy(experience.states[some])
+    return ActionStatistics.of(rows), ActionStatistics.of(states, states[0, QUATERNION])

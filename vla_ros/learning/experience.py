@@ -1,0 +1,176 @@
+"""Frames to learn from, and the chunks that followed them, as arrays.
+
+A chunk's rows are relative to where the robot was commanded to be at its frame: the running integral of the recorded
+clean velocities. Rows do not count from where somebody pushed the robot off its way, since nobody carried them out,
+nor past the end of an episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.errors import LearningError
+from vla_ros.model.relative import state_of
+from vla_ros.types import (
+    ACTION_WIDTH,
+    ANGULAR_VELOCITY,
+    GRIPPER,
+    LINEAR_VELOCITY,
+    POSITION,
+    QUATERNION,
+    FloatArray,
+    Observation,
+    Pose,
+)
+
+PLACES_WIDTH = 9
+# Columns of Meta-World's observation: the first thing, the second thing, the goal.
+_PLACES = (4, 5, 6, 11, 12, 13, 36, 37, 38)
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """N frames, episode by episode.
+
+    images: view -> (N, S, S, 3) uint8, perhaps on disk. states: (N, 14), as the network reads them. actions: (N, 14),
+    as recorded. places: (N, 9) [m], where the task's two things and its goal are. places_known: (N, 9) bool.
+    is_pushed: (N,) bool. episodes: (N,), which one a frame belongs to. tasks, successes: of each episode.
+    """
+
+    fps: int
+    images: Mapping[str, NDArray[np.uint8]]
+    states: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    places: NDArray[np.float32]
+    places_known: NDArray[np.bool_]
+    is_pushed: NDArray[np.bool_]
+    episodes: NDArray[np.int64]
+    tasks: tuple[str, ...]
+    successes: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def task_of(self, frame: int) -> str:
+        """The task that a frame's episode is about."""
+        return self.tasks[int(self.episodes[frame])]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """rows: (B, H, 14) relative rows; weights: (B, H), 1 where a row counts and 0 elsewhere."""
+
+    rows: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+def chunks_at(experience: Experience, frames: NDArray[np.int64], horizon: int, stride: int) -> Chunks:
+    """What followed some frames. stride: recorded frames per row of a chunk. frames: (B,)"""
+    offsets = np.arange(horizon * stride)
+    steps = np.minimum(frames[:, None] + offsets, len(experience) - 1)  # (B, H * stride)
+    actions = experience.actions[steps]  # (B, H * stride, 14)
+    velocities = actions[..., LINEAR_VELOCITY.start : ANGULAR_VELOCITY.stop].astype(np.float64)
+    travelled = np.cumsum(velocities[..., :3], axis=1) / experience.fps
+    rows = np.zeros((len(frames), horizon, ACTION_WIDTH), np.float32)
+    rows[:, 1:, POSITION] = travelled[:, stride - 1 : -1 : stride][:, : horizon - 1]
+    rows[..., QUATERNION] = (0.0, 0.0, 0.0, 1.0)
+    by_row = velocities.reshape(len(frames), horizon, stride, 6)
+    rows[..., LINEAR_VELOCITY.start : ANGULAR_VELOCITY.stop] = by_row.mean(axis=2)
+    rows[..., GRIPPER] = actions[:, ::stride, GRIPPER]
+    return Chunks(rows, _weights(experience, frames, steps, stride))
+
+
+def _weights(
+    experience: Experience, frames: NDArray[np.int64], steps: NDArray[np.int64], stride: int
+) -> NDArray[np.float32]:
+    """Row i is real if the episode reaches it and nobody pushed the robot on the way to it. -> (B, H)"""
+    same = experience.episodes[steps] == experience.episodes[frames][:, None]
+    same &= frames[:, None] + np.arange(steps.shape[1]) < len(experience)
+    pushed_before = np.zeros(steps.shape, bool)
+    pushed_before[:, 1:] = np.logical_or.accumulate(experience.is_pushed[steps], axis=1)[:, :-1]
+    weights: NDArray[np.float32] = (same & ~pushed_before)[:, ::stride].astype(np.float32)
+    return weights
+
+
+def stride_of(fps: int, dt_s: float) -> int:
+    """How many recorded frames there are to a row of a chunk. Raises LearningError unless it is a whole number."""
+    frames = fps * dt_s
+    if abs(frames - round(frames)) > 1e-6 or round(frames) < 1:
+        raise LearningError(
+            f"model.decoder.dt_s is {dt_s} s; it must be a multiple of the data's {1.0 / fps:g} s ({fps} frames/s)"
+        )
+    return round(frames)
+
+
+def model_states(recorded: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The recorded observation.state, (N, 15 or more), as the network's state. -> (N, 14)"""
+    return np.stack([state_of(_observation(row.astype(np.float64))) for row in recorded]).astype(np.float32)
+
+
+def places_of(privileged: NDArray[np.float32], goal_shown: NDArray[np.bool_]) -> tuple[
+    NDArray[np.float32], NDArray[np.bool_]
+]:
+    """Where the task's things are, of Meta-World's observation, (N, 39), and which of these numbers can be seen.
+
+    A second thing that a task lacks is all zeros there. goal_shown: (N,). -> (N, 9), (N, 9)
+    """
+    places = privileged[:, _PLACES]
+    known = np.ones(places.shape, bool)
+    known[:, 3:6] = np.abs(places[:, 3:6]).max(axis=1, keepdims=True) > 0.0
+    known[:, 6:9] = goal_shown[:, None]
+    return places, known
+
+
+def difficulty(experience: Experience) -> FloatArray:
+    """How hard each episode is, measured on the demonstration itself: 0 easiest to 1 hardest. -> (episodes,)
+
+    The longer the expert took and the more often it was pushed, the harder; ranks, so that the scale does not matter.
+    """
+    count = len(experience.tasks)
+    lengths = np.bincount(experience.episodes, minlength=count)
+    pushed = np.bincount(experience.episodes, weights=experience.is_pushed, minlength=count)
+    order = np.argsort(np.argsort(lengths + pushed, kind="stable"), kind="stable")
+    ranks: FloatArray = order / max(count - 1, 1)
+    return ranks
+
+
+def joined(parts: Sequence[Experience]) -> Experience:
+    """Several datasets as one. Raises LearningError if they were recorded at different rates or with other cameras."""
+    first = parts[0]
+    for part in parts:
+        if part.fps != first.fps or set(part.images) != set(first.images):
+            raise LearningError(
+                f"datasets of {part.fps} frames/s with {', '.join(part.images)} and of {first.fps} frames/s with "
+                f"{', '.join(first.images)} cannot be learned from together"
+            )
+    if len(parts) == 1:
+        return first
+    starts = np.cumsum([0, *(len(part.tasks) for part in parts)])
+    return Experience(
+        fps=first.fps,
+        images={view: np.concatenate([part.images[view] for part in parts]) for view in first.images},
+        states=np.concatenate([part.states for part in parts]),
+        actions=np.concatenate([part.actions for part in parts]),
+        places=np.concatenate([part.places for part in parts]),
+        places_known=np.concatenate([part.places_known for part in parts]),
+        is_pushed=np.concatenate([part.is_pushed for part in parts]),
+        episodes=np.concatenate([part.episodes + start for part, start in zip(parts, starts, strict=False)]),
+        tasks=tuple(task for part in parts for task in part.tasks),
+        successes=np.concatenate([part.successes for part in parts]),
+    )
+
+
+def _observation(row: FloatArray) -> Observation:
+    return Observation(
+        t_obs_ns=0,
+        instruction="",
+        images={},
+        ee_pose=Pose(row[0:3], row[3:7]),
+        commanded_pose=Pose(row[7:10], row[10:14]),
+        joint_positions=None,
+        gripper=float(row[14]),
+    )

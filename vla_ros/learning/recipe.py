@@ -1,0 +1,139 @@
+"""What to train, on what, and how: one YAML file, strictly read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from vla_ros.errors import ContractError, LearningError
+from vla_ros.model.config import VLAConfig, validated
+from vla_ros.strict import Broken, Problem, build
+from vla_ros.strict_yaml import read_mapping
+
+
+def _above_zero(value: Any) -> str | None:
+    return None if value > 0 else "must be above 0"
+
+
+def _not_negative(value: Any) -> str | None:
+    return None if value >= 0 else "must be at least 0"
+
+
+def _share(value: Any) -> str | None:
+    return None if 0.0 <= value < 1.0 else "must be at least 0 and less than 1"
+
+
+Positive = Annotated[float, _above_zero]
+NotNegative = Annotated[float, _not_negative]
+Share = Annotated[float, _share]
+Count = Annotated[int, _above_zero]
+Natural = Annotated[int, _not_negative]
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """How each sample is changed anew whenever it is drawn.
+
+    shift_px: images move by up to so many pixels; colour: gain and offset of each image, up to this share; view_dropout:
+    how often a view is left out (one always stays); state_noise_m: standard deviation on measured and commanded
+    positions [m].
+    """
+
+    shift_px: Natural = 4
+    colour: Share = 0.2
+    view_dropout: Share = 0.05
+    state_noise_m: NotNegative = 0.003
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """Easy episodes first. levels: the share of episodes, by difficulty, that each stage learns from, ending with 1.
+
+    thresholds: the validation accuracy that ends each stage but the last; max_steps: of a stage, whatever it reached.
+    """
+
+    levels: tuple[Positive, ...] = (1.0,)
+    thresholds: tuple[Positive, ...] = ()
+    max_steps: Count = 1000
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """every_steps: how often losses on held-out episodes are measured; share: of the episodes that are held out.
+
+    rollout_steps: how often the network drives the robot, on worlds that are in neither the data nor a test; 0 for
+    never. rollouts: episodes of each task then.
+    """
+
+    every_steps: Count = 250
+    share: Share = 0.03
+    rollout_steps: Natural = 0
+    rollouts: Count = 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training.
+
+    data: folders of datasets. model: the network. contract: of the robot it is for, by name or file. steps: of the
+    optimiser, on batch_size samples each. learning_rate is reached after warmup_steps and falls as a cosine to 2 % of
+    itself. ema: how much of the averaged weights each step keeps. clip: largest norm of the gradient.
+    alignment, grounding: weights of these losses beside the action's. interventions: weight of frames that a human's
+    takeover recorded, 1 for no more than others. checkpoint_steps: how often what a resume needs is written.
+    """
+
+    data: tuple[str, ...]
+    model: VLAConfig
+    contract: str = "sawyer_sim"
+    seed: int = 0
+    steps: Count = 4000
+    batch_size: Count = 64
+    learning_rate: Positive = 5e-4
+    warmup_steps: Natural = 200
+    weight_decay: NotNegative = 1e-4
+    clip: Positive = 1.0
+    ema: Share = 0.998
+    alignment: NotNegative = 0.1
+    grounding: NotNegative = 1.0
+    checkpoint_steps: Count = 200
+    augmentation: AugmentationConfig = AugmentationConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Raises LearningError that names every fault by its key's path, and the valid choices."""
+    try:
+        mapping = read_mapping(path)
+    except ContractError as error:
+        raise LearningError(str(error)) from error
+    return build_recipe(mapping, str(path))
+
+
+def build_recipe(mapping: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain types. where: named in errors. Raises LearningError, ModelError."""
+    problems: list[Problem] = []
+    recipe = build(Recipe, mapping, "", problems)
+    if problems or isinstance(recipe, Broken):
+        lines = "".join(f"\n  {problem.path}: {problem.text}" for problem in problems)
+        raise LearningError(f"{where} is not a training recipe:{lines}")
+    validated(recipe.model, where)
+    for fault in _contradictions(recipe):
+        raise LearningError(f"{where}: {fault}")
+    return recipe
+
+
+def _contradictions(recipe: Recipe) -> list[str]:
+    curriculum = recipe.curriculum
+    faults = []
+    if not recipe.data:
+        faults.append("data: name at least one dataset")
+    if not curriculum.levels or curriculum.levels[-1] != 1.0 or list(curriculum.levels) != sorted(curriculum.levels):
+        faults.append("curriculum.levels: they must rise and end with 1")
+    if len(curriculum.thresholds) != len(curriculum.levels) - 1:
+        faults.append("curriculum.thresholds: one is needed for each level but the last")
+    if recipe.warmup_steps >= recipe.steps:
+        faults.append(f"warmup_steps: {recipe.warmup_steps} leave nothing of {recipe.steps} steps")
+    return faults

@@ -1,0 +1,221 @@
+"""Behaviour cloning of chunks: one loop, and what it needs to go on after it was cut off.
+
+Every step draws from seeds made of the recipe's seed and the step's number, and nothing else is random: a training that
+was killed and goes on gives the same weights, bit for bit, as one that was not. Built on Hugging Face Accelerate: on
+several devices each process takes its share of every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vla_ros.learning.batches import Batch, BatchMaker
+from vla_ros.learning.curriculum import CurriculumSampler, Progress, advanced
+from vla_ros.learning.recipe import Recipe
+from vla_ros.learning.schedule import learning_rate
+from vla_ros.model.checkpoint import frozen_keys
+from vla_ros.model.vla import Losses, VLAModel
+
+_DRAW, _NETWORK, _VALIDATION = range(3)  # what a seed is for
+_ACCURATE_M = 0.02
+_VALIDATED_ON = 768  # frames
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step. losses: by name, as they are, unweighted; gradient_norm: before it was clipped."""
+
+    step: int
+    stage: int
+    learning_rate: float
+    losses: Mapping[str, float]
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """On episodes that nothing was learned from, by the averaged weights.
+
+    position_error_m: mean distance between predicted and recorded positions, over the chunk's rows that count;
+    accuracy: share of frames at which it is below 2 cm.
+    """
+
+    step: int
+    losses: Mapping[str, float]
+    position_error_m: float
+    accuracy: float
+
+
+class CurriculumTrainer:
+    """A network, its optimiser, its data in the curriculum's order, and the average of its weights."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: VLAModel,
+        batches: BatchMaker,
+        sampler: CurriculumSampler,
+        held_out: NDArray[np.int64],
+    ) -> None:
+        """held_out: frames to validate on."""
+        self.recipe = recipe
+        self.step = 0
+        self.progress = Progress()
+        self._batches = batches
+        self._sampler = sampler
+        self._held_out = held_out
+        self.accelerator = Accelerator(
+            mixed_precision=_precision(), kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+        )
+        self.model = model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self.optimiser = torch.optim.AdamW(
+            self.trained.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
+        )
+        self._network, self._prepared = self.accelerator.prepare(_Network(model), self.optimiser)
+        self.average = {name: value.detach().clone() for name, value in self.trained.items()}
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return bool(self.accelerator.is_main_process)
+
+    def run_step(self) -> StepReport:
+        """Learn from one batch."""
+        rate = learning_rate(self.step, self.recipe)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        batch = self._next_batch()
+        torch.manual_seed(self._seed(_NETWORK))
+        self._network.train()
+        generator = torch.Generator().manual_seed(self._seed(_DRAW))
+        with self.accelerator.autocast():
+            losses: Losses = self._network(batch, generator)
+            total = self._total(losses)
+        self.accelerator.backward(total)
+        norm = self.accelerator.clip_grad_norm_(self.trained.values(), self.recipe.clip)
+        self._prepared.step()
+        self._prepared.zero_grad(set_to_none=True)
+        self._average()
+        self.progress = replace(self.progress, batches=self.progress.batches + 1)
+        self.step += 1
+        return StepReport(self.step, self.progress.stage, rate, _numbers(losses), float(norm))
+
+    def validate(self) -> ValidationReport:
+        """Measure on the held-out frames, and move the curriculum on if that says so."""
+        with self.averaged():
+            report = self._measured()
+        self.progress = advanced(self.progress, report.accuracy, self.recipe.curriculum)
+        return report
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it, the model has the averaged weights."""
+        return _Swapped(self.trained, self.average)
+
+    def _next_batch(self) -> Batch:
+        frames = self._sampler.batch(self.progress)
+        mine = frames[self.accelerator.process_index :: self.accelerator.num_processes]
+        batch = self._batches.make(mine, self._seeds(_DRAW), self.recipe.augmentation)
+        return batch.to(self.accelerator.device)
+
+    def _total(self, losses: Losses) -> Tensor:
+        recipe = self.recipe
+        return losses.action + recipe.alignment * losses.alignment + recipe.grounding * losses.grounding
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # Early on the average follows quickly: it would else remember the first, random weights for long.
+        keep = min(self.recipe.ema, (1.0 + self.step) / (10.0 + self.step))
+        torch._foreach_lerp_(list(self.average.values()), list(self.trained.values()), 1.0 - keep)
+
+    @torch.no_grad()
+    def _measured(self) -> ValidationReport:
+        self.model.eval()
+        sums: dict[str, float] = {}
+        distances = []
+        some = self._held_out[:: max(1, len(self._held_out) // _VALIDATED_ON)]
+        parts = [some[start : start + self.recipe.batch_size] for start in range(0, len(some), self.recipe.batch_size)]
+        for number, frames in enumerate(parts):
+            batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
+            generator = torch.Generator().manual_seed(number)
+            with self.accelerator.autocast():
+                losses = self.model.loss(batch.inputs, batch.targets, batch.weights, generator, batch.places)
+                rows = self.model(batch.inputs, generator=generator)
+            for name, value in _numbers(losses).items():
+                sums[name] = sums.get(name, 0.0) + value * len(frames) / len(some)
+            distances.append(_distances_m(rows.float(), batch))
+        distance = torch.cat(distances)
+        return ValidationReport(self.step, sums, float(distance.mean()), float((distance < _ACCURATE_M).float().mean()))
+
+    def _seeds(self, purpose: int) -> tuple[int, ...]:
+        return self.recipe.seed, self.step, self.accelerator.process_index, purpose
+
+    def _seed(self, purpose: int) -> int:
+        return int(np.random.default_rng(self._seeds(purpose)).integers(2**62))
+
+
+class _Network(nn.Module):
+    """The losses as a forward pass, which is what several devices synchronise."""
+
+    def __init__(self, model: VLAModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        return self.model.loss(batch.inputs, batch.targets, batch.weights, generator, batch.places)
+
+
+class _Swapped(AbstractContextManager[None]):
+    """Exchanges two sets of tensors, and back at the end."""
+
+    def __init__(self, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+        self._pairs = [(ours[name], theirs[name]) for name in ours]
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *_: object) -> None:
+        self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for ours, theirs in self._pairs:
+            kept = ours.detach().clone()
+            ours.copy_(theirs)
+            theirs.copy_(kept)
+
+
+def trained_tensors(model: VLAModel) -> dict[str, Tensor]:
+    """What training changes: the rest comes from packages, and from the statistics."""
+    frozen = frozen_keys(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def _precision() -> str:
+    """bf16 where the processor computes in it, else full precision."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+
+
+def _numbers(losses: Losses) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in vars(losses).items()}
+
+
+def _distances_m(rows: Tensor, batch: Batch) -> Tensor:
+    """Mean distance of the positions, over the rows that count, of each frame that has any. -> (B',)"""
+    distance = (rows[..., :3] - batch.targets[..., :3]).norm(dim=-1)  # (B, H)
+    weights = batch.weights.clone()
+    weights[:, 0] = 0.0  # where it is: no prediction
+    total = weights.sum(dim=1)
+    means: Tensor = (distance * weights).sum(dim=1) / total.clamp(min=1.0)
+    return means[total > 0.0]
