@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from vla_ros.commands import demo, graph, model, nodes, offline, up
+from vla_ros.commands import demo, evaluate, graph, model, nodes, offline, up
 from vla_ros.commands.where import RULE
 from vla_ros.errors import VlaRosError
 
@@ -37,6 +37,7 @@ talk to it, from any terminal
 
 the network
   model       make one, take one apart, see what it looks at: model new, describe, explain
+  evaluate    measure one in closed loop on unseen worlds
 
 one node in this terminal (ROS's own arguments)
   guard, policy, teleop, sim, record, play
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     )
     # The description lists them in groups, which argparse cannot.
     subparsers = top.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
-    for group in (demo, up, offline, graph, model, nodes):
+    for group in (demo, up, offline, graph, model, evaluate, nodes):
         group.add_parsers(subparsers)
     return top
 

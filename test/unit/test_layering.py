@@ -24,7 +24,7 @@ ALLOWED = {
     "model": {"vocabulary"},
     "policy": {"vocabulary", "model", "control"},
     "deploy": {"vocabulary", "model"},
-    "learning": {"vocabulary", "data", "model", "policy", "control", "deploy"},
+    "learning": {"vocabulary", "data", "model", "policy", "control", "deploy", "sim"},
     "sim": {"vocabulary", "policy", "control"},
     "data": {"vocabulary"},
     "tools": {"vocabulary", "control"},

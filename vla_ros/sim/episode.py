@@ -7,7 +7,7 @@ loop costs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,10 +21,24 @@ from vla_ros.control.guard_state import GuardConfig, GuardState, stops_in
 from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyState
 from vla_ros.control.policy_tick import policy_tick
 from vla_ros.control.safety import Motion
+from vla_ros.errors import VlaRosError
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.protocol import Policy
 from vla_ros.sim.robot import SimRobot, SimState
-from vla_ros.types import GRIPPER, POSITION, ChunkReply, Frame, ImageArray, Now, Observation, Pose, Request, Sample
+from vla_ros.types import (
+    GRIPPER,
+    POSITION,
+    ChunkReply,
+    FailureReply,
+    FloatArray,
+    Frame,
+    ImageArray,
+    Now,
+    Observation,
+    Pose,
+    Request,
+    Sample,
+)
 
 Samples = tuple[Sample[Any], ...]
 _POLICY_PARTS = (channels.POLICY_POSE, channels.POLICY_TWIST, channels.POLICY_GRIPPER, channels.POLICY_PROVENANCE)
@@ -37,6 +51,7 @@ class EpisodeResult:
 
     clips: how often each limit acted; clipped_steps: steps on which any did.
     max_following_error_m: largest distance between the commanded and the measured hand.
+    commanded_positions: (steps, 3) [m] in the base frame, what the robot was told at each step; (0, 3) of `run_direct`.
     """
 
     success: bool
@@ -46,6 +61,7 @@ class EpisodeResult:
     clips: Mapping[str, int] = field(default_factory=dict)
     clipped_steps: int = 0
     max_following_error_m: float = 0.0
+    commanded_positions: FloatArray = field(default_factory=lambda: np.zeros((0, 3)), compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +106,11 @@ def run_direct(robot: SimRobot, policy: Policy, instruction: str, max_steps: int
     return EpisodeResult(False, max_steps)
 
 
+def is_solved(robot: SimRobot) -> bool:
+    """Whether the robot's task is solved, as Meta-World says."""
+    return robot.success
+
+
 def run_episode(
     robot: SimRobot,
     policy: Policy,
@@ -98,23 +119,34 @@ def run_episode(
     max_steps: int,
     inference_ticks: int = 1,
     transport_ticks: int = 1,
+    is_done: Callable[[SimRobot], bool] = is_solved,
 ) -> EpisodeResult:
-    """Arm, give the instruction, and let the decision path drive the robot.
+    """Arm, give the instruction, and let the decision path drive the robot until it is done, or to the end.
 
     inference_ticks: from a request to its reply, at least 1; transport_ticks: from the policy's tick to the guard's.
-    Time is the robot's own; both nodes tick once per step, so the contract's rates must be 80 Hz.
+    Time is the robot's own, counted from here, so that nothing depends on what the robot did before; both nodes tick
+    once per step, so the contract's rates must be 80 Hz. What the policy raises on purpose is a failed reply, as over
+    ROS; anything else passes.
     """
     setup = _Setup(policy, contract, inference_ticks, transport_ticks)
     loop = _Loop(PolicyState(), GuardState(), EpisodeResult(False, 0))
+    began_ns = robot.state().time_ns
+    told_positions: list[FloatArray] = []
     for step in range(max_steps):
         state = robot.state()
+        state = replace(state, time_ns=state.time_ns - began_ns)
         told = _at_start(instruction, state.time_ns) if step == 0 else ()
         frames = _frames(robot, policy, contract, state, step)
         loop, motion = _tick(loop, (*_feedback(state), *frames, *told), step, setup)
-        _obey(robot, motion, state)
-        if robot.success:
-            return replace(loop.result, success=True, steps=step + 1)
-    return replace(loop.result, steps=max_steps)
+        told_positions.append(_obey(robot, motion, state))
+        if is_done(robot):
+            return _ended(loop.result, True, told_positions)
+    return _ended(loop.result, False, told_positions)
+
+
+def _ended(result: EpisodeResult, success: bool, told_positions: list[FloatArray]) -> EpisodeResult:
+    positions = np.array(told_positions).reshape(-1, 3)
+    return replace(result, success=success, steps=len(positions), commanded_positions=positions)
 
 
 def _tick(loop: _Loop, seen: Samples, step: int, setup: _Setup) -> tuple[_Loop, Motion | None]:
@@ -174,9 +206,14 @@ def _frames(robot: SimRobot, policy: Policy, contract: Contract, state: SimState
     return tuple(samples)
 
 
-def _answer(policy: Policy, request: Request) -> ChunkReply:
-    observed = request.observation
-    return ChunkReply(request.id, policy.predict(observed), "", observed.t_obs_ns, observed.t_obs_ns, 0.0)
+def _answer(policy: Policy, request: Request) -> ChunkReply | FailureReply:
+    """What the policy's worker would reply."""
+    asked_ns = request.observation.t_obs_ns
+    try:
+        chunk = policy.predict(request.observation)
+    except VlaRosError as error:
+        return FailureReply(request.id, str(error), "", asked_ns, asked_ns)
+    return ChunkReply(request.id, chunk, "", asked_ns, asked_ns, 0.0)
 
 
 def _as_samples(output: PolicyOutput | None) -> Samples:
@@ -192,26 +229,25 @@ def _as_samples(output: PolicyOutput | None) -> Samples:
     return tuple(Sample(name, value, output.stamp_ns, output.stamp_ns) for name, value in values.items())
 
 
-def _obey(robot: SimRobot, motion: Motion | None, state: SimState) -> None:
-    """What the robot's driver does: the command, or to stay where it was last told to be."""
-    if motion is None:
-        robot.step(state.commanded.position, 0.5)
-    else:
-        robot.step(motion.pose.position, 0.5 if motion.gripper is None else motion.gripper)
+def _obey(robot: SimRobot, motion: Motion | None, state: SimState) -> FloatArray:
+    """What the robot's driver does: the command, or to stay where it was last told to be. -> that position, (3,)"""
+    position = state.commanded.position if motion is None else motion.pose.position
+    gripper = None if motion is None else motion.gripper
+    robot.step(position, 0.5 if gripper is None else gripper)
+    return position
 
 
 def _count(result: EpisodeResult, guarded: GuardResult, measured: Pose) -> EpisodeResult:
     after = guarded.state
-    clips = guarded.trace["clips"]
     counts = dict(result.clips)
-    for clip in clips:
+    for clip in guarded.clips:
         counts[clip] = counts.get(clip, 0) + 1
     return replace(
         result,
         stops=stops_in(after.counts),
         latches=after.counts.get("latches", 0),
         clips=counts,
-        clipped_steps=result.clipped_steps + bool(clips),
+        clipped_steps=result.clipped_steps + bool(guarded.clips),
         max_following_error_m=max(result.max_following_error_m, _following_error(after.motion, measured)),
     )
 

@@ -1,0 +1,128 @@
+"""One policy and one robot that run trials, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+
+from vla_ros.contract import Contract
+from vla_ros.contract_file import load_contract
+from vla_ros.errors import SimError
+from vla_ros.learning.demonstration import moved_as_told
+from vla_ros.learning.evaluation.motion import path_length, smoothness
+from vla_ros.learning.evaluation.subject import Subject
+from vla_ros.learning.evaluation.trials import Order, Outcome, Trial
+from vla_ros.policy.metaworld_action import CONTROL_DT_S
+from vla_ros.policy.protocol import Policy
+from vla_ros.policy.registry import create_policy
+from vla_ros.sim.episode import EpisodeResult, is_solved, run_episode
+from vla_ros.sim.robot import SimRobot
+from vla_ros.types import Chunk, Observation
+
+
+class Performer:
+    """Use it in a `with`. The outcome of a trial does not depend on the trials before."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Load the policy. Raises VlaRosError, in one sentence."""
+        self._contract = load_contract(subject.contract)
+        self._policy = _Timed(create_policy(subject.policy, self._contract, subject.options))
+        self._robot: SimRobot | None = None
+
+    def perform(self, order: Order) -> Outcome:
+        """Run one trial. Raises SimError."""
+        trial = order.trial
+        robot = self._in_world(trial)
+        before_m = robot.opening_m if trial.scene.opening is not None else None
+        self._policy.times_ms = []
+        result = run_episode(
+            robot,
+            self._policy,
+            self._contract,
+            trial.sentence,
+            order.horizon,
+            order.inference_ticks,
+            is_done=_criterion(trial, before_m),
+        )
+        moved_m = None if before_m is None else _as_told(trial.task, robot.opening_m - before_m)
+        return _outcome(trial, result, moved_m, tuple(self._policy.times_ms))
+
+    def close(self) -> None:
+        """Free what drawing holds."""
+        if self._robot is not None:
+            self._robot.close()
+
+    def __enter__(self) -> Performer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _in_world(self, trial: Trial) -> SimRobot:
+        if self._robot is None:
+            views = self._policy.needs.views
+            self._robot = SimRobot(trial.world, trial.variation, views, _image_size(self._contract, views))
+        self._robot.reset(trial.world, trial.variation, trial.scene)
+        return self._robot
+
+
+class _Timed:
+    """A policy, and how long each of its answers took."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.needs = policy.needs
+        self.times_ms: list[float] = []
+
+    def predict(self, observation: Observation) -> Chunk:
+        began_ns = time.perf_counter_ns()
+        chunk = self._policy.predict(observation)
+        self.times_ms.append(round((time.perf_counter_ns() - began_ns) / 1e6, 2))
+        return chunk
+
+
+def _criterion(trial: Trial, before_m: float | None) -> Callable[[SimRobot], bool]:
+    """When a trial is done: as Meta-World says, or, from half open, when the thing has been moved as told."""
+    return is_solved if before_m is None else partial(_is_moved, trial.task, before_m)
+
+
+def _is_moved(task: str, before_m: float, robot: SimRobot) -> bool:
+    return moved_as_told(task, before_m, robot.opening_m)
+
+
+def _as_told(task: str, opened_m: float) -> float:
+    return opened_m if "-open" in task else -opened_m
+
+
+def _image_size(contract: Contract, views: tuple[str, ...]) -> tuple[int, int]:
+    """Width and height that all views share. Raises SimError."""
+    sizes = {(contract.cameras[view].width, contract.cameras[view].height) for view in views}
+    if len(sizes) > 1:
+        raise SimError("cameras: the simulated robot's cameras are alike in width and height")
+    return sizes.pop() if sizes else (1, 1)
+
+
+def _outcome(trial: Trial, result: EpisodeResult, moved_m: float | None, times_ms: tuple[float, ...]) -> Outcome:
+    return Outcome(
+        suite=trial.suite,
+        task=trial.task,
+        world=trial.world,
+        variation=str(trial.variation),
+        phrasing=trial.phrasing,
+        sentence=trial.sentence,
+        success=result.success,
+        steps=result.steps,
+        stops=result.stops,
+        latches=result.latches,
+        clips=dict(result.clips),
+        clipped_steps=result.clipped_steps,
+        max_following_error_m=result.max_following_error_m,
+        moved_m=moved_m,
+        path_m=path_length(result.commanded_positions),
+        smoothness=smoothness(result.commanded_positions, CONTROL_DT_S),
+        inference_ms=times_ms,
+    )

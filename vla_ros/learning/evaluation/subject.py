@@ -1,0 +1,75 @@
+"""Who is evaluated: a checkpoint, or any other policy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla_ros import __version__
+from vla_ros.errors import LearningError
+from vla_ros.resources import config_path
+
+_CONTRACT = "sawyer_sim"
+_POLICY = "vla"
+# All of a checkpoint that a chunk depends on; what else lies beside it does not count.
+_PARTS = ("config.json", "model.safetensors", "statistics.json", "contract.yaml")
+_TRAINING = "training.json"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A policy as a worker loads it. contract: the robot's file; options: of the policy; checkpoint: its folder."""
+
+    policy: str
+    contract: Path
+    options: Mapping[str, str]
+    checkpoint: Path | None = None
+
+    def identity(self) -> Mapping[str, Any]:
+        """JSON that two subjects share if they decide alike. Raises LearningError where a file cannot be read."""
+        files = [self.contract] if self.checkpoint is None else [self.checkpoint / part for part in _PARTS]
+        options = {name: value for name, value in self.options.items() if name != "checkpoint"}
+        return {"policy": self.policy, "options": options, "files": _digest(files), "version": __version__}
+
+
+def checkpoint_subject(folder: Path, options: Mapping[str, str] | None = None) -> Subject:
+    """A checkpoint on the robot that it was made for. Raises LearningError for a folder that is none."""
+    for part in _PARTS:
+        if not (folder / part).is_file():
+            raise LearningError(f"{folder} is not a checkpoint: it has no {part}")
+    # One thread: workers run side by side.
+    given = {"checkpoint": str(folder.resolve()), "threads": "1", **(options or {})}
+    return Subject(_POLICY, (folder / "contract.yaml").resolve(), given, folder)
+
+
+def policy_subject(policy: str, options: Mapping[str, str] | None = None) -> Subject:
+    """A policy by name on the simulated robot. Raises LearningError for one that needs a checkpoint."""
+    if policy == _POLICY:
+        raise LearningError(f"the policy '{_POLICY}' needs a checkpoint: vla_ros evaluate CHECKPOINT")
+    return Subject(policy, config_path(_CONTRACT), options or {})
+
+
+def trained_tasks(folder: Path) -> tuple[str, ...]:
+    """The tasks that a checkpoint's record of training names; empty without one. Raises LearningError."""
+    path = folder / _TRAINING
+    if not path.is_file():
+        return ()
+    try:
+        tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise LearningError(f"{path}: not a record of training that names its tasks") from error
+    if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
+        raise LearningError(f"{path}: tasks must be a list of names")
+    return tuple(tasks)
+
+
+def _digest(files: list[Path]) -> str:
+    try:
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    except OSError as error:
+        raise LearningError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
