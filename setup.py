@@ -50,7 +50,7 @@ EXTRAS = {
         "matplotlib",
     ],
     "bag": ["rosbags", "mcap", "mcap-ros2-support"],
-    "data": ["pyarrow"],
+    "data": ["pyarrow", "tqdm"],
     "video": ["av"],
     "dev": [
         "colcon-common-extensions",

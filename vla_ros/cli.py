@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from vla_ros.commands import demo, evaluate, graph, model, nodes, offline, up
+from vla_ros.commands import dataset, demo, evaluate, graph, model, nodes, offline, up
 from vla_ros.commands.where import RULE
 from vla_ros.errors import VlaRosError
 
@@ -35,6 +35,9 @@ talk to it, from any terminal
   wait        return when guard and policy are up
   restart     load the policy anew
 
+demonstrations
+  dataset     see what is in a folder of them, and check all of it: dataset inspect
+
 the network
   model       make one, take one apart, see what it looks at: model new, describe, explain
   evaluate    measure one in closed loop on unseen worlds
@@ -60,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     # The description lists them in groups, which argparse cannot.
     subparsers = top.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
-    for group in (demo, up, offline, graph, model, evaluate, nodes):
+    for group in (demo, up, offline, graph, dataset, model, evaluate, nodes):
         group.add_parsers(subparsers)
     return top
 

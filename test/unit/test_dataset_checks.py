@@ -111,7 +111,10 @@ def removed(file: str) -> Break:
 
 
 def text(file: str, content: str) -> Break:
-    return lambda folder: (folder / file).write_text(content, encoding="utf-8") and None
+    def apply(folder: Path) -> None:
+        (folder / file).write_text(content, encoding="utf-8")
+
+    return apply
 
 
 def first_rows(file: str, count: int) -> Break:

@@ -256,7 +256,7 @@ with DatasetWriter(Path(sys.argv[2]), SCHEMA):
 
 
 def test_one_process_writes_at_a_time(folder: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, HERE, folder]
+    command = [sys.executable, "-c", HOLDER, str(HERE), str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from vla_ros.data.index import Episode, open_parquet, read_episodes, read_subtasks, read_table, read_tasks
 from vla_ros.data.info import Totals, read_info, read_json
-from vla_ros.data.schema import IMAGE_PREFIX, Schema
+from vla_ros.data.schema import IMAGE_PREFIX, Feature, Schema
 from vla_ros.data.statistics import NAMES, Statistics, from_lists
 from vla_ros.data.tables import STATISTICS_PATH, frames_schema
 from vla_ros.data.videos import decode_video
@@ -93,31 +94,43 @@ class Dataset:
 
         Holds a few at a time. Raises DataError.
         """
-        if view not in self.schema.views:
-            raise DataError(f"{self.folder} has no view {view}; choose one of {', '.join(self.schema.views)}")
-        key = f"{IMAGE_PREFIX}{view}"
-        if self.schema.features[key].dtype == "video":
-            return self._video_images(key)
-        return self._embedded_images(key)
-
-    def _embedded_images(self, key: str) -> Iterator[bytes]:
-        for path in self.data_files:
-            row = 0
-            for batch in batches(path, [key]):
-                for image in batch.column(0).to_pylist():
-                    if not image or not image["bytes"]:
-                        raise DataError(f"{path}, row {row}: {key} has no image")
-                    yield image["bytes"]
-                    row += 1
-
-    def _video_images(self, key: str) -> Iterator[bytes]:
-        for path, episodes in self.video_files(key).items():
+        key = self._key(view)
+        for path, episodes in self._files(key).items():
             count = 0
-            for rgb in decode_video(path):
-                yield encode(rgb, "png").pixels.tobytes()
+            for data in _file_images(path, key, self.schema.features[key]):
+                yield data
                 count += 1
             if count != _length(episodes):
                 raise DataError(f"{path} has {count} frames; meta/episodes tells of {_length(episodes)}")
+
+    def episode_images(self, view: str, episode: Episode) -> list[bytes]:
+        """The same of one episode of this dataset; what lies before it in its file is read too."""
+        key = self._key(view)
+        path, episodes = next(item for item in self._files(key).items() if episode in item[1])
+        start = episode.from_index - episodes[0].from_index
+        return list(islice(_file_images(path, key, self.schema.features[key]), start, start + episode.length))
+
+    def _key(self, view: str) -> str:
+        if view not in self.schema.views:
+            raise DataError(f"{self.folder} has no view {view}; choose one of {', '.join(self.schema.views)}")
+        return f"{IMAGE_PREFIX}{view}"
+
+    def _files(self, key: str) -> dict[Path, tuple[Episode, ...]]:
+        return self.video_files(key) if key in self.schema.video_keys else self.data_files
+
+
+def _file_images(path: Path, key: str, feature: Feature) -> Iterator[bytes]:
+    """Every picture of a view in one file, as PNG or JPEG."""
+    if feature.dtype == "video":
+        yield from (encode(rgb, "png").pixels.tobytes() for rgb in decode_video(path))
+        return
+    row = 0
+    for batch in batches(path, [key]):
+        for image in batch.column(0).to_pylist():
+            if not image or not image["bytes"]:
+                raise DataError(f"{path}, row {row}: {key} has no image")
+            yield image["bytes"]
+            row += 1
 
 
 def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
