@@ -1,7 +1,7 @@
 """Samples, changed anew whenever they are drawn, so that the network learns what does not matter.
 
-Random shifts: Yarats, Kostrikov and Fergus, "Image augmentation is all you need" (DrQ), 2021. Everything is drawn from a
-generator on the CPU, so that the same seed gives the same batch on any device.
+Random shifts: Yarats, Kostrikov and Fergus, "Image augmentation is all you need" (DrQ), 2021. Everything is drawn from
+a generator on the CPU, so that the same seed gives the same batch on any device.
 """
 
 from __future__ import annotations

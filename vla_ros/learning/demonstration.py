@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import Limits
-from vla_ros.learning.experts import Decision, Expert, all_subtasks
+from vla_ros.learning.experts import Decision, Expert, subtask_names
 from vla_ros.policy.metaworld_action import CONTROL_DT_S, REACH_MAX, REACH_MIN, to_gripper, to_velocity
 from vla_ros.sim.objects import THINGS
 from vla_ros.sim.robot import SimRobot, SimState
@@ -45,6 +45,9 @@ class Noise:
     start_m: float = 0.08
 
 
+NOISE = Noise()
+
+
 @dataclass(frozen=True)
 class Take:
     """What is to be demonstrated. task: what is done; world: the task whose world it is done in, usually the same."""
@@ -54,17 +57,18 @@ class Take:
     variation: Variation
     seed: int
     scene: Scene = PLAIN
-    noise: Noise = Noise()
+    noise: Noise = NOISE
 
 
 @dataclass(frozen=True, eq=False)
 class Demonstration:
-    """images: view -> T PNG files; columns: name -> (T, width)."""
+    """images: view -> T PNG files; columns: name -> (T, width); subtasks: what each frame is a part of, in words."""
 
     take: Take
     success: bool
     images: Mapping[str, list[bytes]]
     columns: Mapping[str, NDArray[np.generic]]
+    subtasks: tuple[str, ...]
 
 
 @dataclass(eq=False)
@@ -126,7 +130,8 @@ def demonstrate(robot: SimRobot, take: Take, limits: Limits) -> Demonstration:
         if success_frame is not None and frame >= success_frame + _FRAMES_AFTER_SUCCESS:
             break
     columns = {name: np.stack(values) for name, values in tape.rows.items()}
-    return Demonstration(take, success_frame is not None, tape.images, columns | _grasp(columns))
+    subtasks = tuple(subtask_names(take.task)[int(phase)] for phase in columns.pop("subtask")[:, 0])
+    return Demonstration(take, success_frame is not None, tape.images, columns | _grasp(columns), subtasks)
 
 
 @dataclass(eq=False)
@@ -163,7 +168,7 @@ class _Run:
             observation__state=state_row(state, gripper_before),
             observation__environment_state=state.privileged[:39].astype(np.float32),
             action=_action_row(state, velocity, steps[0].gripper),
-            subtask_index=np.array(all_subtasks().index(self.expert.subtasks[steps[0].decision.phase])),
+            subtask=np.array(steps[0].decision.phase),
             is_perturbed=np.array(any(step.is_perturbed for step in steps)),
             label__visible=np.array([seen.get(thing, 0) >= _VISIBLE_PX for thing in THINGS]),
             next__success=np.array(self.is_done()),

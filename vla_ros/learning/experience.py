@@ -111,9 +111,9 @@ def model_states(recorded: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([state_of(_observation(row.astype(np.float64))) for row in recorded]).astype(np.float32)
 
 
-def places_of(privileged: NDArray[np.float32], goal_shown: NDArray[np.bool_]) -> tuple[
-    NDArray[np.float32], NDArray[np.bool_]
-]:
+def places_of(
+    privileged: NDArray[np.float32], goal_shown: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Where the task's things are, of Meta-World's observation, (N, 39), and which of these numbers can be seen.
 
     A second thing that a task lacks is all zeros there. goal_shown: (N,). -> (N, 9), (N, 9)

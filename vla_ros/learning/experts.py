@@ -88,11 +88,6 @@ def subtask_names(task: str) -> tuple[str, ...]:
 
 
 @cache
-def all_subtasks() -> tuple[str, ...]:
-    """Every name once, in alphabetical order: what a dataset's subtask_index counts."""
-    return tuple(sorted({name for names in _table().values() for name in names}))
-
-
 def _table() -> dict[str, list[str]]:
     table: dict[str, list[str]] = yaml.safe_load(SUBTASKS_FILE.read_text(encoding="utf-8"))
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,9 +36,9 @@ Natural = Annotated[int, _not_negative]
 class AugmentationConfig:
     """How each sample is changed anew whenever it is drawn.
 
-    shift_px: images move by up to so many pixels; colour: gain and offset of each image, up to this share; view_dropout:
-    how often a view is left out (one always stays); state_noise_m: standard deviation on measured and commanded
-    positions [m].
+    shift_px: images move by up to so many pixels; colour: gain and offset of each image, up to this share;
+    view_dropout: how often a view is left out (one always stays); state_noise_m: standard deviation on measured and
+    commanded positions [m].
     """
 
     shift_px: Natural = 4

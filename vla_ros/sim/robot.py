@@ -32,7 +32,7 @@ except ImportError as _error:
 from vla_ros.sim.objects import things_touched_by_both_fingers
 from vla_ros.sim.rendering import Renderer, choose_backend
 from vla_ros.sim.scenes import PLAIN, PLAIN_LOOK, Look, Originals, Scene, dress, open_to, opening_m
-from vla_ros.sim.views import VIEWS, check_views
+from vla_ros.sim.views import DEFAULT_VIEWS, check_views
 
 STEP_NS = round(CONTROL_DT_S * NS_PER_S)
 JOINT_NAMES = (*(f"right_j{i}" for i in range(7)), "r_close", "l_close")
@@ -67,7 +67,7 @@ class SimRobot:
         self,
         task: str,
         variation: Variation = DEFAULT_VARIATION,
-        view_names: tuple[str, ...] = tuple(VIEWS),
+        view_names: tuple[str, ...] = DEFAULT_VIEWS,
         image_size: tuple[int, int] = (128, 128),
     ) -> None:
         """image_size: width, height in pixels. Nothing is drawn before the first `render`. Raises SimError."""
@@ -116,7 +116,9 @@ class SimRobot:
         self._observation, _ = self._environment.reset()
         if scene.opening is not None:
             open_to(self._environment, task, scene.opening)
-            self._observation = self._environment._get_obs()
+        # Some tasks move things last of all: without this the first picture and observation would show them before.
+        mujoco.mj_forward(self._environment.model, self._environment.data)
+        self._observation = self._environment._get_obs()
         self._look = dress(self._environment.model, scene, self._observation[_PLACES].reshape(3, 3))
         self._success = False
 

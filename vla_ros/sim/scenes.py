@@ -106,13 +106,12 @@ def dress(model: Any, scene: Scene, keep_clear: FloatArray) -> Look:
 
 
 def open_to(environment: Any, task: str, opening: float) -> None:
-    """Open a drawer or window to a share of its way. Raises SimError for a task without one."""
+    """Open a drawer or window to a share of its way, in the joint alone. Raises SimError for a task without one."""
     name, full_m = _joint(task)
     if not 0.0 <= opening <= 1.0:
         raise SimError(f"an opening of {opening} is not a share of the way; choose 0 (closed) to 1 (open)")
     environment.data.joint(name).qpos = opening * full_m
     environment.data.joint(name).qvel = 0.0
-    mujoco.mj_forward(environment.model, environment.data)
 
 
 def opening_m(data: Any, task: str) -> float:

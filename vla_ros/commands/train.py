@@ -1,0 +1,55 @@
+"""train: from demonstrations to a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from vla_ros.resources import config_path
+
+_DESCRIPTION = """\
+Train a network by behaviour cloning, as a recipe says. Killed or interrupted, it goes on where it was when started
+again with the same output folder, and ends with the same weights. Leaves in the output folder:
+
+  last/, best/   checkpoints: of the end, and of the highest success of rollouts (where the recipe asks for those)
+  log.csv        every step's losses, every validation; curves.png shows them
+  state/         what going on needs
+
+On several GPUs: accelerate launch -m vla_ros.cli train RECIPE"""
+
+
+def add_parsers(subparsers: Any) -> None:
+    """The command `train`."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a network on demonstrations, by a recipe",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", help="a YAML file, or the name of one in config/training/")
+    parser.add_argument("--output", type=Path, help="folder of the results (runs/train-<recipe>)")
+    parser.add_argument("--threads", type=int, help="of the CPU (all of this machine's)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    import torch
+
+    from vla_ros.contract_file import load_contract
+    from vla_ros.learning.recipe import read_recipe
+    from vla_ros.learning.training import train
+
+    path = Path(args.recipe)
+    path = path if path.is_file() else config_path(f"training/{args.recipe}")
+    recipe = read_recipe(path)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    contract_path = Path(recipe.contract)
+    contract = load_contract(contract_path if contract_path.is_file() else config_path(recipe.contract))
+    output = args.output or Path("runs") / f"train-{path.stem}"
+    record = {"command": f"vla_ros train {args.recipe}"}
+    checkpoint = train(recipe, contract, output, record, lambda folder, tasks: 0.0)
+    sys.stdout.write(f"done: {checkpoint}\n")
+    return 0

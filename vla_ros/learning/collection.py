@@ -1,0 +1,198 @@
+"""Many demonstrations: which, in parallel processes, and into one dataset that a run goes on with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from vla_ros.contract import Contract
+from vla_ros.data.episode import EpisodeRecord, Fact
+from vla_ros.data.schema import IMAGE_PREFIX, Feature, Schema
+from vla_ros.errors import LearningError
+from vla_ros.learning.demonstration import FPS, NOISE, Demonstration, Noise, Take, demonstrate
+from vla_ros.learning.experts import subtask_names
+from vla_ros.policy.sentences import load_sentences
+from vla_ros.sim.objects import THINGS
+from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.scenes import Kind, Scene
+from vla_ros.sim.variations import Variation
+from vla_ros.types import ACTION_WIDTH
+
+_POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
+_ACTION = (*_POSE, "vx", "vy", "vz", "wx", "wy", "wz", "gripper")
+_STATE = (*(f"ee_{axis}" for axis in _POSE), *(f"commanded_{axis}" for axis in _POSE), "gripper")
+_PRIVILEGED = 39
+_HALF_OPEN_FROM = 1000  # variations: apart from the others, as long as those are fewer
+_OPENING = (0.35, 0.65)  # share of the way that they are open at the start
+_AHEAD = 4  # takes that are under way for each worker
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to collect. tasks: task -> number of episodes; half_open: task -> number of episodes that begin with the
+    drawer or window half open and the goal's marker hidden, half of them in the world of the opposite task.
+
+    varied: what looks different in each episode. seed: of noise, looks and openings.
+    """
+
+    tasks: Mapping[str, int]
+    half_open: Mapping[str, int]
+    varied: tuple[Kind, ...] = ()
+    seed: int = 0
+    noise: Noise = NOISE
+
+
+def takes_of(plan: Plan) -> list[Take]:
+    """Every episode of a plan, the tasks taking turns. Raises PolicyError for a half open task without an opposite."""
+    queues = [[_plain(plan, task, index) for index in range(count)] for task, count in plan.tasks.items()]
+    queues += [[_half_open(plan, task, index) for index in range(count)] for task, count in plan.half_open.items()]
+    longest = max((len(queue) for queue in queues), default=0)
+    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+
+
+def schema_of(
+    contract: Contract, plan: Plan, image_size: tuple[int, int], views: Sequence[str], is_video: bool
+) -> Schema:
+    """The columns of a plan's demonstrations. image_size: width, height [pixels]. Raises LearningError."""
+    joints = contract.feedback.joint_states.joints
+    width, height = image_size
+    picture = Feature("video" if is_video else "image", (height, width, 3))
+    state = (*_STATE, *joints)
+    return Schema(
+        robot_type=contract.name,
+        fps=FPS,
+        features={
+            **{f"{IMAGE_PREFIX}{view}": picture for view in views},
+            "observation.state": Feature("float32", (len(state),), state),
+            "observation.environment_state": Feature("float32", (_PRIVILEGED,)),
+            "action": Feature("float32", (ACTION_WIDTH,), _ACTION),
+            "subtask_index": Feature("int64", (1,)),
+            "is_perturbed": Feature("bool", (1,)),
+            "label.grasp_pose": Feature("float32", (7,), _POSE),
+            "label.has_grasp": Feature("bool", (1,)),
+            "label.visible": Feature("bool", (len(THINGS),), THINGS),
+            "next.success": Feature("bool", (1,)),
+        },
+        facts={
+            "metaworld_task": "string",
+            "world": "string",
+            "variation": "string",
+            "success": "bool",
+            "seed": "int64",
+            "scene": "string",
+        },
+        subtasks=tuple(sorted({name for task in (*plan.tasks, *plan.half_open) for name in subtask_names(task)})),
+    )
+
+
+def facts_of(take: Take) -> dict[str, Fact]:
+    """What names a take, and is known before it is done."""
+    return {
+        "metaworld_task": take.task,
+        "world": take.world,
+        "variation": str(take.variation),
+        "seed": take.seed,
+        "scene": json.dumps(asdict(take.scene), sort_keys=True),
+    }
+
+
+def record_of(demonstration: Demonstration, schema: Schema) -> EpisodeRecord:
+    """A demonstration as a dataset takes it, with one of the task's sentences."""
+    take = demonstration.take
+    sentences = load_sentences().training(take.task)
+    sentence = sentences[int(np.random.default_rng((take.seed, take.variation.index)).integers(len(sentences)))]
+    return EpisodeRecord(
+        sentence,
+        demonstration.images,
+        {
+            **demonstration.columns,
+            "subtask_index": np.array([schema.subtasks.index(name) for name in demonstration.subtasks]),
+        },
+        {**facts_of(take), "success": demonstration.success},
+    )
+
+
+def missing(takes: Iterable[Take], there: Iterable[Mapping[str, Fact]]) -> list[Take]:
+    """The takes that a dataset does not hold yet."""
+    done = {_key(facts) for facts in there}
+    return [take for take in takes if _key(facts_of(take)) not in done]
+
+
+def perform(
+    takes: Sequence[Take], contract: Contract, image_size: tuple[int, int], workers: int
+) -> Iterator[Demonstration]:
+    """Do them, in order, on so many processes. Raises SimError, and LearningError if a process dies."""
+    limits, waiting = contract.limits, deque[Future[Demonstration]]()
+    # Not forked: a fork would share the OpenGL of this process.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_be_modest) as pool:
+        try:
+            for take in takes:
+                waiting.append(pool.submit(_perform_one, take, limits, image_size))
+                if len(waiting) >= workers * _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise LearningError(
+                "a process that collects died; is there enough memory? Run it again to go on"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_robots: dict[tuple[str, tuple[int, int]], SimRobot] = {}
+_KEPT_ROBOTS = 12
+
+
+def _perform_one(take: Take, limits: Any, image_size: tuple[int, int]) -> Demonstration:
+    """In a worker. Worlds are kept: building one takes as long as a demonstration."""
+    key = (take.world, image_size)
+    if key not in _robots:
+        if len(_robots) >= _KEPT_ROBOTS:
+            _robots.pop(next(iter(_robots))).close()
+        _robots[key] = SimRobot(take.world, take.variation, image_size=image_size)
+    return demonstrate(_robots[key], take, limits)
+
+
+def _be_modest() -> None:
+    """Whoever works on this machine goes first; and Ctrl-C is the main process's to handle."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(5)
+
+
+def _plain(plan: Plan, task: str, index: int) -> Take:
+    seed = _seed(plan, index)
+    return Take(task, task, Variation("train", index), seed, Scene(plan.varied, seed if plan.varied else 0), plan.noise)
+
+
+def _half_open(plan: Plan, task: str, index: int) -> Take:
+    world = task if index % 10 < 5 else load_sentences().opposite(task)
+    opening = float(np.random.default_rng(_seed(plan, index)).uniform(*_OPENING))
+    seed = _seed(plan, _HALF_OPEN_FROM + index)
+    scene = Scene(plan.varied, seed if plan.varied else 0, opening, shows_goal=False)
+    return Take(task, world, Variation("train", _HALF_OPEN_FROM + index), seed, scene, plan.noise)
+
+
+def _seed(plan: Plan, index: int) -> int:
+    """Of one episode: another for each, and for each plan."""
+    return plan.seed * 1_000_003 + index
+
+
+def _key(facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(facts[name] for name in ("metaworld_task", "world", "variation", "seed", "scene"))
+
+
+def default_workers() -> int:
+    """One for each core that this process may use."""
+    return len(os.sched_getaffinity(0))

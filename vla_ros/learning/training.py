@@ -1,0 +1,174 @@
+"""A whole training: from a recipe to a checkpoint, with a log that people can read and a state to go on from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vla_ros.contract import Contract
+from vla_ros.errors import LearningError
+from vla_ros.learning.batches import BatchMaker, measured_statistics
+from vla_ros.learning.curriculum import CurriculumSampler
+from vla_ros.learning.experience import Experience, difficulty
+from vla_ros.learning.loading import load_experience
+from vla_ros.learning.logs import TrainingLog
+from vla_ros.learning.recipe import Recipe
+from vla_ros.learning.train_state import resume, save_state
+from vla_ros.learning.trainer import CurriculumTrainer, ValidationReport
+from vla_ros.model.actions import ActionStatistics
+from vla_ros.model.checkpoint import save_checkpoint
+from vla_ros.model.vla import VLAModel
+from vla_ros.policy.sentences import load_sentences
+
+STATE, BEST, LAST, LOG = "state", "best", "last", "log.csv"
+RECORD = "training.json"
+_HELD_OUT_SEED = 7
+
+Rollouts = Callable[[Path, tuple[str, ...]], float]
+"""Lets a checkpoint drive the robot at some tasks. -> share of successes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Frames to learn from and frames to validate on, of different episodes. Failures are in neither."""
+
+    training: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+
+
+def split(experience: Experience, share: float) -> Split:
+    """Hold out a share of each task's successful episodes, at least one. Raises LearningError if nothing is left."""
+    rng = np.random.default_rng(_HELD_OUT_SEED)
+    held_out = np.zeros(len(experience.tasks), bool)
+    for task in sorted(set(experience.tasks)):
+        mine = np.array([i for i, name in enumerate(experience.tasks) if name == task and experience.successes[i]])
+        if len(mine) < 2:
+            raise LearningError(
+                f"{len(mine)} successful episodes of {task} are too few to learn from; at least 2 are needed"
+            )
+        held_out[rng.permutation(mine)[: max(1, round(share * len(mine)))]] = True
+    frames = np.arange(len(experience))
+    good = experience.successes[experience.episodes]
+    unseen = held_out[experience.episodes]
+    return Split(frames[good & ~unseen], frames[good & unseen])
+
+
+def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str, Any], rollouts: Rollouts) -> Path:
+    """Train, or go on with it, and leave the checkpoints `last` and `best` in the output folder. -> the better one
+
+    record: what is stored with them, of where they come from. Raises LearningError, DataError, ModelError.
+    """
+    torch.manual_seed(recipe.seed)
+    model = _network(recipe, ActionStatistics.identity(), ActionStatistics.identity())
+    preprocessing = {view: model.vision.encoder_of(view).preprocessing for view in recipe.model.views}
+    experience = load_experience([Path(folder) for folder in recipe.data], preprocessing)
+    parts = split(experience, recipe.validation.share)
+    decoder = recipe.model.decoder
+    statistics = measured_statistics(experience, parts.training, decoder.horizon, decoder.dt_s)
+    model.action_statistics, model.state_statistics = statistics
+    trainer = _trainer(recipe, model, experience, parts)
+    tasks = tuple(sorted(set(experience.tasks)))
+    run = _Run(recipe, contract, output, {**record, "tasks": list(tasks)}, trainer, rollouts, tasks)
+    return run.to_the_end()
+
+
+@dataclass(eq=False)
+class _Run:
+    recipe: Recipe
+    contract: Contract
+    output: Path
+    record: Mapping[str, Any]
+    trainer: CurriculumTrainer
+    rollouts: Rollouts
+    tasks: tuple[str, ...]
+    best_score: float = -1.0
+    best_step: int = -1
+
+    def to_the_end(self) -> Path:
+        standing = resume(self.output / STATE, self.trainer)
+        if standing is not None:
+            self.best_score, self.best_step = standing.best_score, standing.best_step
+        trainer, recipe = self.trainer, self.recipe
+        log = TrainingLog(self.output / LOG, trainer.step)
+        bar = tqdm(total=recipe.steps, initial=trainer.step, desc="training", unit="step", disable=not trainer.is_main)
+        while trainer.step < recipe.steps:
+            report = trainer.run_step()
+            log.step(report)
+            bar.update()
+            bar.set_postfix({name: f"{value:.3f}" for name, value in report.losses.items()})
+            if trainer.step % recipe.validation.every_steps == 0:
+                self._validate(log, bar)
+            if self._is_due(recipe.validation.rollout_steps):
+                self._roll_out(log, bar)
+            if trainer.step % recipe.checkpoint_steps == 0 or trainer.step == recipe.steps:
+                self._save(log)
+        bar.close()
+        return self._finish(log)
+
+    def _is_due(self, every_steps: int) -> bool:
+        """The last step is always due, where there is a rhythm at all."""
+        step = self.trainer.step
+        return every_steps > 0 and (step % every_steps == 0 or step == self.recipe.steps)
+
+    def _validate(self, log: TrainingLog, bar: Any) -> None:
+        report: ValidationReport = self.trainer.validate()
+        log.validation(report)
+        bar.write(
+            f"step {report.step}: on held-out episodes {report.position_error_m * 1000:.1f} mm off, "
+            f"{report.accuracy:.0%} within 2 cm; stage {self.trainer.progress.stage}"
+        )
+
+    def _roll_out(self, log: TrainingLog, bar: Any) -> None:
+        if not self.trainer.is_main:
+            return
+        folder = self._checkpoint(LAST)
+        score = self.rollouts(folder, self.tasks)
+        log.rollouts(self.trainer.step, score)
+        bar.write(f"step {self.trainer.step}: {score:.0%} of rollouts succeed")
+        if score > self.best_score:
+            self.best_score, self.best_step = score, self.trainer.step
+            shutil.rmtree(self.output / BEST, ignore_errors=True)
+            shutil.copytree(folder, self.output / BEST)
+
+    def _save(self, log: TrainingLog) -> None:
+        if self.trainer.is_main:
+            log.flush()
+            save_state(self.output / STATE, self.trainer, self.best_score, self.best_step)
+
+    def _finish(self, log: TrainingLog) -> Path:
+        last = self._checkpoint(LAST)
+        log.close()
+        return self.output / BEST if self.best_step >= 0 else last
+
+    def _checkpoint(self, name: str) -> Path:
+        """The averaged weights as a checkpoint, in the place of an older one."""
+        folder, draft = self.output / name, self.output / f".{name}"
+        shutil.rmtree(draft, ignore_errors=True)
+        with self.trainer.averaged():
+            save_checkpoint(draft, self.trainer.model, self.contract, is_trained=True)
+        record = {**self.record, "step": self.trainer.step, "recipe": asdict(self.recipe)}
+        (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.replace(folder)
+        return folder
+
+
+def _network(recipe: Recipe, actions: ActionStatistics, states: ActionStatistics) -> VLAModel:
+    return VLAModel(recipe.model, actions, states)
+
+
+def _trainer(recipe: Recipe, model: VLAModel, experience: Experience, parts: Split) -> CurriculumTrainer:
+    hardness = difficulty(experience)[experience.episodes[parts.training]]
+    levels = recipe.curriculum.levels
+    sampler = CurriculumSampler(parts.training, hardness, levels, recipe.batch_size, recipe.seed)
+    batches = BatchMaker(experience, model, load_sentences())
+    return CurriculumTrainer(recipe, model, batches, sampler, parts.held_out)
