@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from vla_ros.contract_file import load_contract
 from vla_ros.errors import SimError
 from vla_ros.sim import rendering
 from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.scenes import Look
 
 CONTRACT = load_contract(Path(__file__).parents[2] / "config" / "sawyer_sim.yaml")
 
@@ -53,6 +55,18 @@ def test_every_view_shows_the_hand_move(shared_robot: SimRobot) -> None:
 def test_a_still_scene_gives_the_same_picture(shared_robot: SimRobot) -> None:
     first, second = shared_robot.render(), shared_robot.render()
     assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_corner2_is_the_models_moved_and_turned_round() -> None:
+    with SimRobot("pick-place-v3", view_names=("corner2",)) as robot:
+        picture = robot.render()["corner2"]
+        model, data = robot.physics
+        model.cam_pos[model.camera("corner2").id] = (0.75, 0.075, 0.7)
+        mujoco.mj_forward(model, data)
+        renderer = rendering.Renderer(model, rendering.choose_backend(), 128, 128)
+        renderer.look = Look({"upside down": "corner2"})
+        assert np.array_equal(picture, np.flip(renderer.draw(data, "upside down"), (0, 1)))
+        renderer.close()
 
 
 def test_pictures_are_upright(shared_robot: SimRobot) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from vla_ros.errors import SimError
 from vla_ros.sim.objects import thing_of
 from vla_ros.sim.scenes import PLAIN_LOOK, Distractor, Look
+from vla_ros.sim.views import UPSIDE_DOWN
 from vla_ros.types import ImageArray
 
 Backend = Literal["egl", "osmesa"]
@@ -84,7 +85,8 @@ class Renderer:
         """One picture. data: MjData; returns (height, width, 3) uint8 RGB, first row on top."""
         self._gl.make_current()
         self._update(data, view)
-        return np.ascontiguousarray(self._pixels(self._rect)[::-1])
+        pixels = self._pixels(self._rect)
+        return np.ascontiguousarray(pixels[:, ::-1] if view in UPSIDE_DOWN else pixels[::-1])
 
     def visible(self, data: Any, view: str) -> Mapping[str, int]:
         """What can be seen: name of a thing (`objects.thing_of`) -> pixels, of a picture of 64 x 64."""

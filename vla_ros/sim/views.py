@@ -20,11 +20,16 @@ class FreeView:
 
 # front: from behind the robot's right side, since handles and buttons face the robot; top: straight down;
 # wrist: the model's own between the fingers. All see the goal's marker: it is part of Meta-World's scenes.
+# corner2: what is called so where Meta-World is learned from pixels: the model's corner2 moved to (0.75, 0.075, 0.7),
+# its picture turned round, since it hangs upside down. The model has that place as corner4.
 VIEWS: Mapping[str, FreeView | str] = {
     "front": FreeView((0.0, 0.67, 0.1), 1.05, 140.0, -32.0),
     "wrist": "gripperPOV",
     "top": FreeView((0.0, 0.65, 0.0), 1.3, 90.0, -89.0),
+    "corner2": "corner4",
 }
+DEFAULT_VIEWS = ("front", "wrist", "top")
+UPSIDE_DOWN = frozenset({"corner2"})
 
 
 def check_views(names: tuple[str, ...]) -> None:
