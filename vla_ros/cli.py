@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from vla_ros.commands import dataset, demo, evaluate, graph, model, nodes, offline, up
+from vla_ros.commands import collect, dataset, demo, evaluate, graph, model, nodes, offline, train, up
 from vla_ros.commands.where import RULE
 from vla_ros.errors import VlaRosError
 
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     # The description lists them in groups, which argparse cannot.
     subparsers = top.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
-    for group in (demo, up, offline, graph, dataset, model, evaluate, nodes):
+    for group in (demo, up, offline, graph, collect, dataset, train, model, evaluate, nodes):
         group.add_parsers(subparsers)
     return top
 

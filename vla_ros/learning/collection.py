@@ -1,4 +1,4 @@
-"""Many demonstrations: which, in parallel processes, and into one dataset that a run goes on with."""
+"""Many demonstrations, in parallel processes, as the columns of one dataset that a run goes on with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from typing import Any
 
@@ -18,45 +18,19 @@ from vla_ros.contract import Contract
 from vla_ros.data.episode import EpisodeRecord, Fact
 from vla_ros.data.schema import IMAGE_PREFIX, Feature, Schema
 from vla_ros.errors import LearningError
-from vla_ros.learning.demonstration import FPS, NOISE, Demonstration, Noise, Take, demonstrate
+from vla_ros.learning.collection_plan import Plan
+from vla_ros.learning.demonstration import FPS, Demonstration, Take, demonstrate
 from vla_ros.learning.experts import subtask_names
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.objects import THINGS
 from vla_ros.sim.robot import SimRobot
-from vla_ros.sim.scenes import Kind, Scene
-from vla_ros.sim.variations import Variation
 from vla_ros.types import ACTION_WIDTH
 
 _POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 _ACTION = (*_POSE, "vx", "vy", "vz", "wx", "wy", "wz", "gripper")
 _STATE = (*(f"ee_{axis}" for axis in _POSE), *(f"commanded_{axis}" for axis in _POSE), "gripper")
 _PRIVILEGED = 39
-_HALF_OPEN_FROM = 1000  # variations: apart from the others, as long as those are fewer
-_OPENING = (0.35, 0.65)  # share of the way that they are open at the start
 _AHEAD = 4  # takes that are under way for each worker
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to collect. tasks: task -> number of episodes; half_open: task -> number of episodes that begin with the
-    drawer or window half open and the goal's marker hidden, half of them in the world of the opposite task.
-
-    varied: what looks different in each episode. seed: of noise, looks and openings.
-    """
-
-    tasks: Mapping[str, int]
-    half_open: Mapping[str, int]
-    varied: tuple[Kind, ...] = ()
-    seed: int = 0
-    noise: Noise = NOISE
-
-
-def takes_of(plan: Plan) -> list[Take]:
-    """Every episode of a plan, the tasks taking turns. Raises PolicyError for a half open task without an opposite."""
-    queues = [[_plain(plan, task, index) for index in range(count)] for task, count in plan.tasks.items()]
-    queues += [[_half_open(plan, task, index) for index in range(count)] for task, count in plan.half_open.items()]
-    longest = max((len(queue) for queue in queues), default=0)
-    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
 
 
 def schema_of(
@@ -169,24 +143,6 @@ def _be_modest() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
-
-
-def _plain(plan: Plan, task: str, index: int) -> Take:
-    seed = _seed(plan, index)
-    return Take(task, task, Variation("train", index), seed, Scene(plan.varied, seed if plan.varied else 0), plan.noise)
-
-
-def _half_open(plan: Plan, task: str, index: int) -> Take:
-    world = task if index % 10 < 5 else load_sentences().opposite(task)
-    opening = float(np.random.default_rng(_seed(plan, index)).uniform(*_OPENING))
-    seed = _seed(plan, _HALF_OPEN_FROM + index)
-    scene = Scene(plan.varied, seed if plan.varied else 0, opening, shows_goal=False)
-    return Take(task, world, Variation("train", _HALF_OPEN_FROM + index), seed, scene, plan.noise)
-
-
-def _seed(plan: Plan, index: int) -> int:
-    """Of one episode: another for each, and for each plan."""
-    return plan.seed * 1_000_003 + index
 
 
 def _key(facts: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -31,6 +31,7 @@ def load_experience(folders: Sequence[Path], preprocessing: dict[str, Preprocess
 
 def _load_one(folder: Path, preprocessing: dict[str, Preprocessing]) -> Experience:
     dataset = Dataset.open(folder)
+    check_dataset(dataset, decode_images=False)  # those are when they are decoded
     for view in preprocessing:
         if view not in dataset.schema.views:
             raise LearningError(f"{folder} has no view '{view}'; it has {', '.join(dataset.schema.views)}")

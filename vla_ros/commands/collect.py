@@ -1,0 +1,97 @@
+"""collect: demonstrations by scripted experts, as a dataset."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from vla_ros.commands.offline import contract_file
+from vla_ros.errors import LearningError
+from vla_ros.resources import config_path
+
+_DESCRIPTION = """\
+Let Meta-World's scripted experts show tasks on the simulated robot, and record cameras, robot, actions and labels as a
+dataset in LeRobot's format v3.0. Experts are pushed off their way now and then; what is recorded is what they would
+have done. Failed episodes are kept and marked. The same plan gives the same episodes, with any number of workers; a
+run that was cut short goes on where it was."""
+_EPILOG = """\
+examples:
+  vla_ros collect mt10                                   what config/collection/mt10.yaml says, into data/mt10
+  vla_ros collect mt10 --varied light --varied colours   the same, looking different in every episode
+  vla_ros collect --task push-v3 --task reach-v3 --episodes 60 --output data/two
+
+Exit status: 0 done, 2 wrong arguments, or the folder holds something else."""
+
+
+def add_parsers(subparsers: Any) -> None:
+    """The command `collect`."""
+    parser = subparsers.add_parser(
+        "collect",
+        help="record demonstrations by scripted experts, in simulation",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("plan", nargs="?", help="a YAML file, or the name of one in config/collection/")
+    parser.add_argument("--task", action="append", default=[], help="instead of a plan: a Meta-World task; repeatable")
+    parser.add_argument("--episodes", type=int, default=50, metavar="N", help="of each --task (50)")
+    parser.add_argument("--varied", action="append", help="light, colours, camera or distractors; repeatable")
+    parser.add_argument("--seed", type=int, help="of noise and looks (the plan's, or 0)")
+    parser.add_argument("--output", type=Path, help="folder of the dataset (data/<plan>)")
+    parser.add_argument("--contract", default="sawyer_sim", help="whose limits the experts keep (sawyer_sim)")
+    parser.add_argument("--workers", type=int, help="processes (one for each core)")
+    parser.add_argument("--video", action="store_true", help="cameras as videos instead of images in the table")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from vla_ros.contract_file import load_contract
+    from vla_ros.data.writer import DatasetWriter
+    from vla_ros.learning.collection import default_workers, missing, perform, record_of, schema_of
+    from vla_ros.learning.collection_plan import takes_of
+    from vla_ros.sim.views import DEFAULT_VIEWS
+
+    plan, name = _plan(args)
+    plan = replace(plan, seed=plan.seed if args.seed is None else args.seed, varied=tuple(args.varied or plan.varied))
+    output: Path = args.output or Path("data") / name
+    contract = load_contract(contract_file(args.contract))
+    front = contract.cameras[DEFAULT_VIEWS[0]]
+    size = (front.width, front.height)
+    schema = schema_of(contract, plan, size, DEFAULT_VIEWS, args.video)
+    takes, failed = takes_of(plan), 0
+    with DatasetWriter(output, schema) as writer:
+        todo = missing(takes, writer.facts)
+        bar = tqdm(total=len(takes), initial=len(takes) - len(todo), desc=f"collecting {output}", unit="episode")
+        for demonstration in perform(todo, contract, size, args.workers or default_workers()):
+            writer.add(record_of(demonstration, schema))
+            failed += not demonstration.success
+            bar.update()
+            bar.set_postfix(frames=writer.frames, failed=failed)
+        bar.close()
+        failures = sum(not facts["success"] for facts in writer.facts)
+        sys.stdout.write(f"{output}: {len(writer.facts)} episodes, {failures} of them failed, {writer.frames} frames\n")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> tuple[Any, str]:
+    """The plan, and what its dataset is called. Raises LearningError."""
+    from vla_ros.learning.collection_plan import Plan, read_plan
+    from vla_ros.policy.sentences import load_sentences
+
+    if bool(args.plan) == bool(args.task):
+        raise LearningError("name a plan, such as mt10, or the tasks with --task")
+    if args.plan:
+        path = Path(args.plan)
+        path = path if path.is_file() else config_path(f"collection/{args.plan}")
+        return read_plan(path), path.stem
+    for task in args.task:
+        load_sentences().usual(task)
+    if args.episodes < 1:
+        raise LearningError(f"--episodes is {args.episodes}; it must be at least 1")
+    return Plan(dict.fromkeys(args.task, args.episodes)), "-".join(task.removesuffix("-v3") for task in args.task)

@@ -1,0 +1,87 @@
+"""Which demonstrations to collect: one YAML file, strictly read, and the takes that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from vla_ros.errors import ContractError, LearningError
+from vla_ros.learning.demonstration import NOISE, Noise, Take
+from vla_ros.policy.sentences import load_sentences
+from vla_ros.sim.scenes import Kind, Scene
+from vla_ros.sim.variations import Variation
+from vla_ros.strict import Broken, Problem, build
+from vla_ros.strict_yaml import read_mapping
+
+_HALF_OPEN_FROM = 1000  # variations: apart from the others, as long as those are fewer
+_OPENING = (0.35, 0.65)  # share of the way that they are open at the start
+
+
+def _not_negative(value: Any) -> str | None:
+    return None if value >= 0 else "must be at least 0"
+
+
+Natural = Annotated[int, _not_negative]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to collect. tasks: task -> number of episodes; half_open: task -> number of episodes that begin with the
+    drawer or window half open and the goal's marker hidden, half of them in the world of the opposite task.
+
+    varied: what looks different in each episode. seed: of noise, looks and openings.
+    """
+
+    tasks: Mapping[str, Natural] = field(default_factory=dict)
+    half_open: Mapping[str, Natural] = field(default_factory=dict)
+    varied: tuple[Kind, ...] = ()
+    seed: Natural = 0
+    noise: Noise = NOISE
+
+
+def read_plan(path: Path) -> Plan:
+    """Raises LearningError that names every fault by its key's path, and the valid choices."""
+    try:
+        mapping = read_mapping(path)
+    except ContractError as error:
+        raise LearningError(str(error)) from error
+    problems: list[Problem] = []
+    plan = build(Plan, mapping, "", problems)
+    if problems or isinstance(plan, Broken):
+        lines = "".join(f"\n  {problem.path}: {problem.text}" for problem in problems)
+        raise LearningError(f"{path} is not a plan of a collection:{lines}")
+    known = load_sentences().tasks
+    for task in (*plan.tasks, *plan.half_open):
+        if task not in known:
+            raise LearningError(f"{path}: '{task}' is not a task; choose from {', '.join(known)}")
+    return plan
+
+
+def takes_of(plan: Plan) -> list[Take]:
+    """Every episode of a plan, the tasks taking turns. Raises PolicyError for a half open task without an opposite."""
+    queues = [[_plain(plan, task, index) for index in range(count)] for task, count in plan.tasks.items()]
+    queues += [[_half_open(plan, task, index) for index in range(count)] for task, count in plan.half_open.items()]
+    longest = max((len(queue) for queue in queues), default=0)
+    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+
+
+def _plain(plan: Plan, task: str, index: int) -> Take:
+    seed = _seed(plan, index)
+    return Take(task, task, Variation("train", index), seed, Scene(plan.varied, seed if plan.varied else 0), plan.noise)
+
+
+def _half_open(plan: Plan, task: str, index: int) -> Take:
+    world = task if index % 10 < 5 else load_sentences().opposite(task)
+    opening = float(np.random.default_rng(_seed(plan, index)).uniform(*_OPENING))
+    seed = _seed(plan, _HALF_OPEN_FROM + index)
+    scene = Scene(plan.varied, seed if plan.varied else 0, opening, shows_goal=False)
+    return Take(task, world, Variation("train", _HALF_OPEN_FROM + index), seed, scene, plan.noise)
+
+
+def _seed(plan: Plan, index: int) -> int:
+    """Of one episode: another for each, and for each plan."""
+    return plan.seed * 1_000_003 + index
