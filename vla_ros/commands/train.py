@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.resources import config_path
+
+if TYPE_CHECKING:
+    from vla_ros.learning.training import Rollouts
 
 _DESCRIPTION = """\
 Train a network by behaviour cloning, as a recipe says. Killed or interrupted, it goes on where it was when started
@@ -34,6 +37,22 @@ def add_parsers(subparsers: Any) -> None:
     parser.set_defaults(run=_run)
 
 
+_LATENCY_S = 0.05  # of inference, while a network learns; a proper evaluation measures it
+
+
+def _rollouts(episodes_per_task: int) -> Rollouts:
+    """Share of successes of a checkpoint that drives the robot, on worlds for validation."""
+
+    def roll_out(checkpoint: Path, tasks: tuple[str, ...]) -> float:
+        from vla_ros.learning.collection import default_workers
+        from vla_ros.learning.evaluation.run import evaluate_quickly
+
+        counts = evaluate_quickly(checkpoint, tasks, episodes_per_task, default_workers(), _LATENCY_S)
+        return sum(good for good, _ in counts.values()) / sum(count for _, count in counts.values())
+
+    return roll_out
+
+
 def _run(args: argparse.Namespace) -> int:
     import torch
 
@@ -50,6 +69,6 @@ def _run(args: argparse.Namespace) -> int:
     contract = load_contract(contract_path if contract_path.is_file() else config_path(recipe.contract))
     output = args.output or Path("runs") / f"train-{path.stem}"
     record = {"command": f"vla_ros train {args.recipe}"}
-    checkpoint = train(recipe, contract, output, record, lambda folder, tasks: 0.0)
+    checkpoint = train(recipe, contract, output, record, _rollouts(recipe.validation.rollouts))
     sys.stdout.write(f"done: {checkpoint}\n")
     return 0

@@ -18,6 +18,7 @@ from vla_ros.contract import Contract
 from vla_ros.errors import LearningError
 from vla_ros.learning.batches import BatchMaker, measured_statistics
 from vla_ros.learning.curriculum import CurriculumSampler
+from vla_ros.learning.curves import draw_curves
 from vla_ros.learning.experience import Experience, difficulty
 from vla_ros.learning.loading import load_experience
 from vla_ros.learning.logs import TrainingLog
@@ -29,7 +30,7 @@ from vla_ros.model.checkpoint import save_checkpoint
 from vla_ros.model.vla import VLAModel
 from vla_ros.policy.sentences import load_sentences
 
-STATE, BEST, LAST, LOG = "state", "best", "last", "log.csv"
+STATE, BEST, LAST, LOG, CURVES = "state", "best", "last", "log.csv", "curves.png"
 RECORD = "training.json"
 _HELD_OUT_SEED = 7
 
@@ -147,6 +148,7 @@ class _Run:
     def _finish(self, log: TrainingLog) -> Path:
         last = self._checkpoint(LAST)
         log.close()
+        draw_curves(self.output / LOG, self.output / CURVES)
         return self.output / BEST if self.best_step >= 0 else last
 
     def _checkpoint(self, name: str) -> Path:
