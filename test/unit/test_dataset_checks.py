@@ -216,7 +216,10 @@ WRONG: Mapping[str, tuple[Break, str]] = {
         "the column is_perturbed is of int64; it must be of bool",
     ),
     "empty value": (in_column(FRAMES, "subtask_index", at(5, None)), r"parquet, row 5: the column subtask_index is em"),
-    "empty vector": (in_column(FRAMES, "action", at(6, None)), r"parquet, row 6: the column action is empty"),
+    "empty vector": (  # which pyarrow before 26 cannot even read
+        in_column(FRAMES, "action", at(6, None)),
+        r"parquet(, row 6: the column action is empty| is corrupt: Expected all lists to be of size=2)",
+    ),
     "empty in a vector": (in_column(FRAMES, "action", inside(6, 1, None)), r"row 6: the column action is empty"),
     "NaN": (in_column(FRAMES, "action", inside(8, 1, float("nan"))), r"row 8: action is not a finite number"),
     "infinite": (in_column(FRAMES, "observation.state", inside(2, 0, float("inf"))), r"row 2: observation\.state is"),

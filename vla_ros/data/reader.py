@@ -94,7 +94,9 @@ class Dataset:
 
         Holds a few at a time. Raises DataError.
         """
-        key = self._key(view)
+        return self._images(self._key(view))
+
+    def _images(self, key: str) -> Iterator[bytes]:
         for path, episodes in self._files(key).items():
             count = 0
             for data in _file_images(path, key, self.schema.features[key]):
