@@ -21,7 +21,7 @@ from vla_ros.bringup import BringUp, node_processes
 from vla_ros.errors import VlaRosError
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.sentences import load_sentences
-from vla_ros.ros.sim_client import SimClient
+from vla_ros.ros.sim_client import SimClient, Told
 from vla_ros.ros.talk import Graph
 from vla_ros.sim.robot import TASKS
 from vla_ros.supervise import running
@@ -97,7 +97,7 @@ def _run_over_ros(todo: Sequence[tuple[str, str]], log: EpisodeLog, options: Opt
 
 def _run_episode(client: SimClient, graph: Graph, task: str, variation: str) -> Measured:
     graph.reset()  # a latch in one episode is counted there, and must not end the others
-    done = client.run(task, variation, load_sentences().usual(task), MAX_STEPS * CONTROL_DT_S)
+    done = client.run(task, variation, [Told(load_sentences().usual(task))], MAX_STEPS * CONTROL_DT_S)
     return Measured(
         "ros", task, variation, done.success, done.sim_time_s, done.stops, done.latches, done.clips, done.wall_time_s
     )

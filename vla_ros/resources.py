@@ -12,25 +12,54 @@ PACKAGE = "vla_ros"
 
 
 def config_path(name: str) -> Path:
-    """The file of config/ called `name`, with or without .yaml.
+    """The file of config/ called `name`, with or without .yaml; `training/mt10` is in a folder of it.
 
-    Raises VlaRosError, which lists the names there are.
+    Raises VlaRosError, which lists the names there are in that folder.
     """
     directories = _config_directories()
     for directory in directories:
         for path in (directory / name, directory / f"{name}.yaml"):
             if path.is_file():
                 return path
-    names = sorted({path.name for directory in directories for path in directory.glob("*.yaml")})
-    raise VlaRosError(
-        f"there is no config file {name!r}; choose one of {', '.join(names) or 'none: config/ is missing'}"
-    )
+    wanted = Path(name)
+    names = sorted({path.name for directory in directories for path in (directory / wanted.parent).glob("*.yaml")})
+    where = f" in config/{wanted.parent}" if wanted.parent != Path() else ""
+    choices = ", ".join(names) or "none: the folder is missing"
+    raise VlaRosError(f"there is no config file {wanted.name!r}{where}; choose one of {choices}")
+
+
+def named_file(text: str, folder: str = "") -> Path:
+    """A file as users name it: a path, or the name of one in config/ or in a folder of that.
+
+    Raises VlaRosError, which lists the names; a path that leads nowhere is left to whoever opens it.
+    """
+    path = Path(text)
+    if path.is_file() or path.parent != Path():
+        return path.resolve()
+    return config_path(str(Path(folder, text)))
+
+
+def checkpoint_path(name: str) -> Path:
+    """A checkpoint as users name it: a folder, or the name of one that comes with the package.
+
+    Raises VlaRosError, which lists the names there are.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    shipped = {path.name: path for share in reversed(_shares()) for path in (share / "checkpoints").glob("*/")}
+    if name not in shipped:
+        raise VlaRosError(f"{name!r} is no folder, and no checkpoint of the package's: {', '.join(shipped) or 'none'}")
+    return shipped[name]
 
 
 def _config_directories() -> list[Path]:
+    return [share / "config" for share in _shares()]
+
+
+def _shares() -> list[Path]:
     """The source tree first, since it belongs to the code that runs; then what is installed."""
     source_tree = Path(__file__).resolve().parents[1]
     # The ament index is these prefixes; reading them here keeps this module free of ROS.
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     shares = [prefix / "share" / PACKAGE for prefix in (*prefixes, Path(sys.prefix))]
-    return [share / "config" for share in (source_tree, *shares) if (share / "package.xml").is_file()]
+    return [share for share in (source_tree, *shares) if (share / "package.xml").is_file()]

@@ -29,7 +29,7 @@ def env() -> Iterator[dict[str, str]]:
 
 
 def demo(output: Path) -> list[str]:
-    return [sys.executable, "-m", "vla_ros.cli", "demo", "--task", TASK, "--output", str(output)]
+    return [sys.executable, "-m", "vla_ros.cli", "demo", "--policy", "oracle", "--task", TASK, "--output", str(output)]
 
 
 def test_a_task_is_done_and_leaves_a_bag_a_picture_and_a_summary(env: dict[str, str], tmp_path: Path) -> None:

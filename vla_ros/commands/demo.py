@@ -14,21 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.contract_file import load_contract
-from vla_ros.resources import config_path
+from vla_ros.resources import checkpoint_path, config_path
 from vla_ros.supervise import Supervisor, running
 
 if TYPE_CHECKING:
-    from vla_ros.ros.sim_client import Episode
+    from vla_ros.ros.sim_client import Episode, Told
 
-TASKS = ("drawer-open-v3", "push-v3", "button-press-topdown-v3")
+TASKS = ("drawer-open-v3", "button-press-topdown-v3", "push-v3")
+CHECKPOINT = "mt10"
 _VARIATION = "test:0"
+# In this task's world something else is said first, and the robot is told better while it is at it.
+_RECOMMANDED, _FIRST_TASK, _CHANGED_MIND_AFTER_S = "push-v3", "reach-v3", 0.8
 _MAX_SIM_TIME_S = 500 * 0.0125
 _UP_TIMEOUT_S = 120.0
 _BAG, _SHEET, _SUMMARY, _LOG = "bag", "contact_sheet.png", "summary.md", "nodes.log"
 
 _DESCRIPTION = f"""\
 Show the whole loop on the simulated robot: cameras, a sentence, a policy, the guard, and back, as separate processes
-that talk over ROS 2. Three tasks are named by sentence; the guard is armed for each and disarmed after it.
+that talk over ROS 2. Three tasks are named by sentence, in one of them only after something else was said and begun;
+the guard is armed for each and disarmed after it. The policy is the network of the checkpoint {CHECKPOINT}, which comes
+with the package; --policy oracle lets Meta-World's scripted experts do it instead.
 Leaves a bag, a picture of the cameras ({_SHEET}) and {_SUMMARY} in a folder of runs/. Nothing of it can reach a real
 robot: the graph has a ROS domain of its own, on this machine only."""
 
@@ -40,7 +45,10 @@ def add_parsers(subparsers: Any) -> None:
         "demo", help=summary, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, help="folder of the results (runs/demo-<date>-<time>)")
-    parser.add_argument("--policy", default="oracle", metavar="NAME", help="`vla_ros policies` lists them (oracle)")
+    parser.add_argument("--policy", default="vla", metavar="NAME", help="`vla_ros policies` lists them (vla)")
+    parser.add_argument(
+        "--checkpoint", default=CHECKPOINT, help=f"of the policy vla: a folder or a name ({CHECKPOINT})"
+    )
     parser.add_argument(
         "--task", action="append", default=[], metavar="TASK", help=f"Meta-World task; repeatable ({', '.join(TASKS)})"
     )
@@ -48,16 +56,16 @@ def add_parsers(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from vla_ros.policy.sentences import load_sentences
     from vla_ros.ros.runtime import isolate
 
-    tasks = [(task, load_sentences().usual(task)) for task in args.task or TASKS]
+    options = (f"checkpoint={checkpoint_path(args.checkpoint).resolve()}",) if args.policy == "vla" else ()
     output = args.output or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     output.mkdir(parents=True, exist_ok=True)
     os.environ.update(isolate(os.environ))
     plan = BringUp(
         contract=config_path("sawyer_sim"),
         policy=args.policy,
+        policy_options=options,
         sim=True,
         use_sim_time=True,
         record=str((output / _BAG).resolve()),
@@ -65,14 +73,25 @@ def _run(args: argparse.Namespace) -> int:
     _say(f"starting the simulated robot, guard, policy '{args.policy}' and a recorder; their words: {output}/{_LOG}")
     with running(node_processes(plan), output / _LOG) as supervisor:
         try:
-            episodes = _perform(tasks, supervisor)
+            episodes = _perform(args.task or TASKS, supervisor)
         finally:
             _say("ending the processes")
     _report(output, plan.contract, episodes)
     return 0 if all(episode.success for episode in episodes) else 1
 
 
-def _perform(tasks: Sequence[tuple[str, str]], supervisor: Supervisor) -> list[Episode]:
+def _words(task: str) -> list[Told]:
+    """What is said in a task's world."""
+    from vla_ros.policy.sentences import load_sentences
+    from vla_ros.ros.sim_client import Told
+
+    sentences = load_sentences()
+    if task != _RECOMMANDED:
+        return [Told(sentences.usual(task))]
+    return [Told(sentences.usual(_FIRST_TASK)), Told(sentences.usual(task), _CHANGED_MIND_AFTER_S)]
+
+
+def _perform(tasks: Sequence[str], supervisor: Supervisor) -> list[Episode]:
     from vla_ros.ros.sim_client import SimClient
     from vla_ros.ros.talk import Graph
 
@@ -80,9 +99,11 @@ def _perform(tasks: Sequence[tuple[str, str]], supervisor: Supervisor) -> list[E
     with Graph("", _UP_TIMEOUT_S, supervisor.require_alive) as graph:
         graph.wait_until_up()
         client = SimClient(graph)
-        for task, sentence in tasks:
-            _say(f'{task}: arming, then saying "{sentence}"')
-            episode = client.run(task, _VARIATION, sentence, _MAX_SIM_TIME_S)
+        for task in tasks:
+            told = _words(task)
+            said = f", after {_CHANGED_MIND_AFTER_S:.1f} s ".join(f'"{words.sentence}"' for words in told)
+            _say(f"{task}: arming, then saying {said}")
+            episode = client.run(task, _VARIATION, told, _MAX_SIM_TIME_S)
             episodes.append(episode)
             words = "done" if episode.success else "NOT done"
             _say(f"  {words} after {episode.sim_time_s:.1f} s; stops {episode.stops}, latches {episode.latches}")

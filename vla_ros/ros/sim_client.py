@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,19 @@ _RESET_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
+class Told:
+    """A sentence, and how long after the episode's beginning it is said, in the robot's time."""
+
+    sentence: str
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Episode:
     """One task, tried once, from began_ns to ended_ns (ROS time): from the sentence to success, or to the end.
 
     wall_time_s: the same span by the wall clock. stops: motions that the guard interrupted (`stops_in`); latches: how
-    often it latched; clips: limit -> ticks on which it acted.
+    often it latched; clips: limit -> ticks on which it acted. sentence: all that was said, in order.
     """
 
     task: str
@@ -76,17 +84,23 @@ class SimClient:
             raise GraphError(answer.message)
         self._arm()
 
-    def run(self, task: str, variation: str, sentence: str, max_sim_time_s: float) -> Episode:
-        """Prepare, say the sentence, wait for success or for the end of the time, disarm. Raises GraphError."""
+    def run(self, task: str, variation: str, told: Sequence[Told], max_sim_time_s: float) -> Episode:
+        """Prepare, say the sentences, wait for success or for the end of the time, disarm. Raises GraphError.
+
+        told: at least one, the first at once. Success counts from the last of them on.
+        """
         self.prepare(task, variation)
         before = self._report()
-        self._is_solved = False
-        self._graph.say(sentence)
         began_s, began_ns = time.monotonic(), self._ros_ns
         # A paused simulation must not wait for ever: wall time is bounded as well.
         deadline_s = began_s + 4.0 * max_sim_time_s + 5.0
+        for words in told:
+            due_ns = began_ns + round(words.after_s * NS_PER_S)
+            self._wait(lambda due_ns=due_ns: self._ros_ns >= due_ns, deadline_s)  # type: ignore[misc]
+            self._is_solved = False
+            self._graph.say(words.sentence)
         end_ns = began_ns + round(max_sim_time_s * NS_PER_S)
-        self._graph.wait(lambda: self._is_solved or self._ros_ns > end_ns, deadline_s - time.monotonic())
+        self._wait(lambda: self._is_solved or self._ros_ns > end_ns, deadline_s)
         solved, ended_ns, wall_time_s = self._is_solved, self._ros_ns, time.monotonic() - began_s
         after = self._report()
         self._graph.say("stop")
@@ -95,7 +109,7 @@ class SimClient:
         return Episode(
             task=task,
             variation=variation,
-            sentence=sentence,
+            sentence=", then ".join(words.sentence for words in told),
             success=solved,
             began_ns=began_ns,
             ended_ns=ended_ns,
@@ -104,6 +118,9 @@ class SimClient:
             latches=gained.get("latches", 0),
             clips={name.removeprefix(CLIPPED): n for name, n in gained.items() if name.startswith(CLIPPED)},
         )
+
+    def _wait(self, condition: Callable[[], bool], deadline_s: float) -> None:
+        self._graph.wait(condition, deadline_s - time.monotonic())
 
     def _arm(self) -> None:
         """The guard needs a moment to see the new world: refusals are final only after a while."""
