@@ -8,6 +8,7 @@ from builders import UPRIGHT, pose, pose_contract, speed, twist
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla_ros.control.intents import Track
 from vla_ros.control.safety import Motion, brake, is_at_rest, limit_motion, tracking_twist
 from vla_ros.types import Pose, Twist
 
@@ -39,6 +40,16 @@ def test_clips_are_named():
         "linear velocity", "linear acceleration", "angular velocity", "angular acceleration", "gripper rate"
     }  # fmt: skip
     assert limit_motion(REST, twist(x=0.01), 0.5, DT, CONTRACT).clips == ()
+
+
+@pytest.mark.parametrize("lead_m", [-0.02, 0.0, 0.02])
+def test_a_target_faster_than_the_limit_is_told_wherever_it_is(lead_m):
+    limit_m_s = LIMITS.max_linear_velocity_m_s
+    cruising = Motion(pose(), twist(x=limit_m_s), None)
+    too_fast = Track(pose(x=lead_m), twist(x=1.2 * limit_m_s), None).execute(cruising, DT, CONTRACT)
+    assert too_fast.clips.count("linear velocity") == 1
+    allowed = Track(pose(), twist(x=0.9 * limit_m_s), None).execute(cruising, DT, CONTRACT)
+    assert "linear velocity" not in allowed.clips
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
 from vla_ros.contract import Contract
-from vla_ros.control.safety import Limited, Motion, brake, limit_motion, tracking_twist
+from vla_ros.control.safety import Limited, Motion, brake, limit_motion, too_fast, tracking_twist
 from vla_ros.types import Pose, Twist
 
 
@@ -70,7 +70,10 @@ class Track:
     def execute(self, motion: Motion, dt_s: float, contract: Contract) -> Limited:
         """Close in on the pose while it moves."""
         desired = tracking_twist(motion.pose, self.pose, self.twist, contract.limits)
-        return limit_motion(motion, desired, self.gripper, dt_s, contract)
+        limited = limit_motion(motion, desired, self.gripper, dt_s, contract)
+        # A pose faster than the limit was slowed down already, or its lead would decide what is told.
+        clips = dict.fromkeys((*too_fast(self.twist, contract.limits), *limited.clips))
+        return replace(limited, clips=tuple(clips))
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,13 @@ def tracking_twist(pose: Pose, target: Pose, target_twist: Twist, limits: Limits
     return Twist(own.linear + linear, own.angular + angular)
 
 
+def too_fast(twist: Twist, limits: Limits) -> tuple[str, ...]:
+    """The names of the velocity limits that a twist exceeds, as in `Limited.clips`."""
+    linear = length(twist.linear) > limits.max_linear_velocity_m_s
+    angular = length(twist.angular) > limits.max_angular_velocity_rad_s
+    return (*(("linear velocity",) if linear else ()), *(("angular velocity",) if angular else ()))
+
+
 def limit_motion(motion: Motion, desired: Twist, gripper: float | None, dt_s: float, contract: Contract) -> Limited:
     """One tick towards a desired twist: pose(k+1) = pose(k) (+) twist(k+1) * dt, all limits held.
 

@@ -102,8 +102,8 @@ class SimClient:
         end_ns = began_ns + round(max_sim_time_s * NS_PER_S)
         self._wait(lambda: self._is_solved or self._ros_ns > end_ns, deadline_s)
         solved, ended_ns, wall_time_s = self._is_solved, self._ros_ns, time.monotonic() - began_s
+        self._graph.say("stop")  # now: what the guard counts until its next report would count as the episode's
         after = self._report()
-        self._graph.say("stop")
         self._graph.arm(False)
         gained = {name: after[name] - before.get(name, 0) for name in after if after[name] > before.get(name, 0)}
         return Episode(
