@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -138,29 +139,33 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class ChunkReply:
-    """The policy's plan. started_ns: when the request was sent, ended_ns: when the reply was here, steady time.
-
-    observation_sha256: 64 hex digits over the encoded observation. inference_s: what the worker itself measured.
-    """
+class _Reply:
+    """asked: the encoded observation. started_ns, ended_ns: when the request was sent and the reply here, steady."""
 
     request_id: int
-    chunk: Chunk
-    observation_sha256: str
+    asked: bytes
     started_ns: int
     ended_ns: int
+
+    @cached_property
+    def observation_sha256(self) -> str:
+        """64 hex digits that name what was asked. Made when asked for: to hash takes longer than many a policy."""
+        return hashlib.sha256(self.asked).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkReply(_Reply):
+    """The policy's plan. inference_s: what the worker itself measured."""
+
+    chunk: Chunk
     inference_s: float
 
 
-@dataclass(frozen=True)
-class FailureReply:
+@dataclass(frozen=True, eq=False)
+class FailureReply(_Reply):
     """The policy raised, or answered something that is not a chunk; the worker lives and may be asked again."""
 
-    request_id: int
     text: str
-    observation_sha256: str
-    started_ns: int
-    ended_ns: int
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,11 @@ class PolicyBench:
         """Let the worker answer the newest request."""
         t_obs_ns = self.observation.t_obs_ns if t_obs_ns is None else t_obs_ns
         chunk = Chunk(t_obs_ns, dt_s, rows() if made is None else made)
-        return self.answer(ChunkReply(self.requests[-1].id, chunk, "00" * 32, 1, 2, 0.01))
+        return self.answer(ChunkReply(self.requests[-1].id, b"asked", 1, 2, chunk, 0.01))
 
     def fail(self, text: str = "out of memory") -> PolicyBench:
         """Let the worker say that the policy raised."""
-        return self.answer(FailureReply(self.requests[-1].id, text, "00" * 32, 1, 2))
+        return self.answer(FailureReply(self.requests[-1].id, b"asked", 1, 2, text))
 
     def answer(self, reply: WorkerReply) -> PolicyBench:
         """Let the worker say something."""

@@ -272,7 +272,7 @@ def test_replies_to_nothing_are_counted_and_ignored():
     bench = PolicyBench().commanding()
     before = bench.state.plan
     stray = Chunk(bench.ros_ns, ROW_DT_S, rows(speed_m_s=-0.5))
-    bench.answer(ChunkReply(99, stray, "00" * 32, 1, 2, 0.01)).tick()
+    bench.answer(ChunkReply(99, b"asked", 1, 2, stray, 0.01)).tick()
     assert bench.state.plan is before and bench.result.status.values["unasked replies"] == "1"
 
 

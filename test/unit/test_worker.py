@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import signal
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import PolicyError, VlaRosError, WorkerError
-from vla_ros.policy import messages, wire
+from vla_ros.policy import messages
 from vla_ros.policy.client import WorkerClient
 from vla_ros.types import ChunkReply, FailureReply, Observation, Pose, Request, WorkerDied, WorkerReply
 
@@ -113,7 +114,7 @@ def test_a_loaded_policy_answers_and_the_reply_says_what_was_asked_and_when(clie
     assert isinstance(reply, ChunkReply)
     assert reply.request_id == 5
     np.testing.assert_array_equal(reply.chunk.rows[0, :3], what.commanded_pose.position)
-    assert reply.observation_sha256 == wire.sha256(messages.encode_observation(what))
+    assert reply.observation_sha256 == hashlib.sha256(messages.encode_observation(what)).hexdigest()
     assert before_ns <= reply.started_ns < reply.ended_ns <= time.monotonic_ns()
     assert 0.0 < reply.inference_s < (reply.ended_ns - reply.started_ns) * 1e-9
 

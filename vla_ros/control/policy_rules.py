@@ -61,8 +61,8 @@ def required_inputs(config: PolicyConfig) -> Iterator[tuple[str, float]]:
         yield channels.PRIVILEGED, pose_age_s
 
 
-def why_blind(state: PolicyState, now: Now, config: PolicyConfig) -> Trouble:
-    """What keeps the policy from seeing; FINE if nothing does."""
+def why_blind(state: PolicyState, t_obs_ns: int | None, now: Now, config: PolicyConfig) -> Trouble:
+    """What keeps the policy from seeing; FINE if nothing does. t_obs_ns: of `observed_instant`."""
     for channel, max_age_s in required_inputs(config):
         sample = state.streams.newest(channel)
         if not is_fresh(sample, now, max_age_s):
@@ -78,7 +78,7 @@ def why_blind(state: PolicyState, now: Now, config: PolicyConfig) -> Trouble:
     frozen = frozen_view(state.still_views, alive, now, limit_s)
     if frozen is not None:
         return PolicyReason.CAMERA_FROZEN, frozen
-    if observed_instant(state, config) is None:
+    if t_obs_ns is None:
         return PolicyReason.VIEWS_APART, f"more than {config.contract.max_camera_skew_s} s"
     return FINE
 
@@ -127,12 +127,11 @@ def _near(history: Samples, instant_ns: int, bound_s: float) -> Sample[Any] | No
     return sample
 
 
-def ask(state: PolicyState, now: Now, config: PolicyConfig) -> tuple[PolicyState, Request | None]:
+def ask(state: PolicyState, t_obs_ns: int | None, now: Now, config: PolicyConfig) -> tuple[PolicyState, Request | None]:
     """The request to send now: one in flight, only for an instant not asked about yet, never for "stop"."""
     instruction = current_instruction(state)
     if instruction is None or is_hold(instruction) or state.pending or state.trouble[0] is PolicyReason.WORKER_DIED:
         return state, None
-    t_obs_ns = observed_instant(state, config)
     if t_obs_ns is None or t_obs_ns <= state.last_asked_ns:
         return state, None
     try:

@@ -17,7 +17,16 @@ from vla_ros.control.chunks import target_at
 from vla_ros.control.clock import advance
 from vla_ros.control.frozen import follow_still_views
 from vla_ros.control.policy_report import PolicyResult
-from vla_ros.control.policy_rules import FINE, Trouble, ask, current_instruction, lasting, take_reply, why_blind
+from vla_ros.control.policy_rules import (
+    FINE,
+    Trouble,
+    ask,
+    current_instruction,
+    lasting,
+    observed_instant,
+    take_reply,
+    why_blind,
+)
 from vla_ros.control.policy_state import Pending, PolicyConfig, PolicyOutput, PolicyReason, PolicyState
 from vla_ros.control.streams import absorb, counted
 from vla_ros.types import NS_PER_S, Chunk, Now, Provenance, Sample, is_hold
@@ -40,8 +49,9 @@ def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, con
     still = follow_still_views(state.still_views, before, state.streams, config.needs.views)
     state = replace(state, still_views=still)
 
-    blind = why_blind(state, now, config)
-    state, request = ask(state, now, config) if blind == FINE else (state, None)
+    t_obs_ns = observed_instant(state, config)
+    blind = why_blind(state, t_obs_ns, now, config)
+    state, request = ask(state, t_obs_ns, now, config) if blind == FINE else (state, None)
     trouble = _why_silent(state, blind, now, config)
     output = _output(state, now) if trouble == FINE else None
     if output is None and trouble == FINE:

@@ -6,7 +6,6 @@ the request's id (0 for what answers no request), and the payload.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import struct
@@ -50,11 +49,6 @@ def decode(payload: bytes) -> dict[str, Any]:
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
         raise WorkerError("the message is not a map with text keys")
     return message
-
-
-def sha256(payload: bytes) -> str:
-    """64 hex digits that name a payload."""
-    return hashlib.sha256(payload).hexdigest()
 
 
 def frame(request_id: int, payload: bytes) -> bytes:

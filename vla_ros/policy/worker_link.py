@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from queue import SimpleQueue
 
 from vla_ros.errors import WorkerError, in_one_line
@@ -32,11 +31,6 @@ class _Asked:
     payload: bytes
     started_ns: int
     unsent: memoryview
-
-    @cached_property
-    def sha256(self) -> str:
-        """Of the payload, 64 hex digits."""
-        return wire.sha256(self.payload)
 
 
 class WorkerLink(threading.Thread):
@@ -68,13 +62,14 @@ class WorkerLink(threading.Thread):
             payload = messages.encode_observation(request.observation)
             unsent = memoryview(wire.frame(request.id, payload))
         except WorkerError as error:
-            self.events.put(FailureReply(request.id, str(error), "", started_ns, started_ns))
+            self.events.put(FailureReply(request.id, b"", started_ns, started_ns, str(error)))
             return
         with self._handing_over:  # the answer may be here before the thread knows of the question
             with contextlib.suppress(OSError):  # full, or broken: the thread finds out
                 unsent = unsent[self._process.connection.send(unsent) :]
             self._handed_over.put(_Asked(request.id, payload, started_ns, unsent))
-        self._wake_writer.send(b"r")
+        if unsent:
+            self._wake_writer.send(b"r")
 
     def stop(self) -> None:
         """End the thread without an event."""
@@ -114,7 +109,6 @@ class WorkerLink(threading.Thread):
         self._take_over()
         if self._asked is not None:
             self._flush(self._asked)
-            _ = self._asked.sha256  # hashed while the worker already works
 
     def _on_connection(self) -> None:
         if self._asked is not None:
@@ -159,11 +153,14 @@ class WorkerLink(threading.Thread):
         if asked.unsent:
             raise WorkerError(f"it answered request {request_id} before it had all of it")
         self._asked = None
-        about = (asked.sha256, asked.started_ns, now_ns)
+        about = (request_id, asked.payload, asked.started_ns, now_ns)
+        reply: ChunkReply | FailureReply
         if isinstance(answer, messages.Failure):
-            self.events.put(FailureReply(request_id, answer.text, *about))
+            reply = FailureReply(*about, answer.text)
         else:
-            self.events.put(ChunkReply(request_id, answer.chunk, *about, answer.inference_s))
+            reply = ChunkReply(*about, answer.chunk, answer.inference_s)
+        self.events.put(reply)
+        _ = reply.observation_sha256  # here, where no tick waits for it, and behind the reply
 
     def _on_output(self) -> None:
         data = os.read(self._process.output_fd, _RECEIVE_BYTES)

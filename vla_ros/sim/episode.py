@@ -212,8 +212,8 @@ def _answer(policy: Policy, request: Request) -> ChunkReply | FailureReply:
     try:
         chunk = policy.predict(request.observation)
     except VlaRosError as error:
-        return FailureReply(request.id, str(error), "", asked_ns, asked_ns)
-    return ChunkReply(request.id, chunk, "", asked_ns, asked_ns, 0.0)
+        return FailureReply(request.id, b"", asked_ns, asked_ns, str(error))
+    return ChunkReply(request.id, b"", asked_ns, asked_ns, chunk, 0.0)
 
 
 def _as_samples(output: PolicyOutput | None) -> Samples:
