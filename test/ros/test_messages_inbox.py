@@ -17,7 +17,14 @@ from helpers import Process, own_domain
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, qos_check_compatible, qos_profile_sensor_data
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+    qos_profile_sensor_data,
+)
 from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.contract import Contract
@@ -239,6 +246,28 @@ def listener() -> Iterator[tuple[Node, SingleThreadedExecutor, dict[str, str]]]:
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+def test_inputs_that_may_meet_a_publisher_that_does_not_fit_are_watched_and_no_others(
+    contract: Contract, listener: tuple[Node, SingleThreadedExecutor, dict[str, str]]
+) -> None:
+    node, _, _ = listener
+    specs = guard_inputs(contract)
+    made = subscribe(node, specs, Inbox(node.get_logger()))
+    watched = {spec.channel for spec, subscription in zip(specs, made, strict=True) if subscription.event_handlers}
+    offers = [
+        QoSProfile(depth=1, reliability=reliability, durability=durability)
+        for reliability in (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT)
+        for durability in (DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL)
+    ]
+    may_not_fit = {
+        spec.channel
+        for spec in specs
+        if any(qos_check_compatible(offer, spec.qos)[0] != QoSCompatibility.OK for offer in offers)
+    }
+    assert watched == may_not_fit == {channels.COMMAND, channels.TELEOP_GRIPPER, channels.EMERGENCY_STOP}
+    for subscription in made:
+        node.destroy_subscription(subscription)
 
 
 def test_receive_ages_are_right_behind_a_blocked_executor(

@@ -25,7 +25,7 @@ from vla_ros.ros.gripper_output import create_gripper_output
 from vla_ros.ros.inbox import Inbox, subscribe
 from vla_ros.ros.inputs import OFFERED, guard_inputs
 from vla_ros.ros.parameters import Parameter, declare, help_text
-from vla_ros.ros.runtime import Diagnosis, DiagnosticsPublisher, create_steady_timer, now, run_node
+from vla_ros.ros.runtime import NO_EVENTS, Diagnosis, DiagnosticsPublisher, create_steady_timer, now, run_node
 from vla_ros.ros.status import ERROR, StatusPublisher, level_of
 from vla_ros.types import Sample
 
@@ -47,12 +47,12 @@ class GuardNode(Node):
         self._config = GuardConfig(contract, values["shadow"])
         self._state = GuardState()
         self._inbox = Inbox(self.get_logger())
-        self._commanded = self.create_publisher(PoseStamped, channels.COMMANDED_POSE, OFFERED)
+        self._commanded = self._to_ourselves(PoseStamped, channels.COMMANDED_POSE)
         self._pose = self.create_publisher(PoseStamped, contract.outputs.pose, OFFERED)
         self._twist = self.create_publisher(TwistStamped, contract.outputs.twist, OFFERED)
         self._gripper = create_gripper_output(self, contract.gripper)
-        self._trace = self.create_publisher(String, "guard/trace", OFFERED) if values["trace"] else None
-        self._status = StatusPublisher(self.create_publisher(DiagnosticArray, "guard/status", OFFERED), "guard")
+        self._trace = self._to_ourselves(String, "guard/trace") if values["trace"] else None
+        self._status = StatusPublisher(self._to_ourselves(DiagnosticArray, "guard/status"), "guard")
         self._last: GuardResult | None = None
         simulated = self.get_parameter("use_sim_time").value
         subscribe(self, guard_inputs(contract, simulated), self._inbox)
@@ -73,6 +73,9 @@ class GuardNode(Node):
             self._tick()
         for publisher in (self._pose, self._twist):
             publisher.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))
+
+    def _to_ourselves(self, message_type: type, topic: str) -> Any:
+        return self.create_publisher(message_type, topic, OFFERED, event_callbacks=NO_EVENTS)
 
     def _tick(self) -> None:
         instant = now(self)

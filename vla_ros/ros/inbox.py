@@ -11,6 +11,9 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
 from vla_ros.errors import MessageError
 from vla_ros.ros.inputs import InputSpec
 from vla_ros.types import NS_PER_S, Sample
@@ -92,7 +95,20 @@ class Inbox:
 def subscribe(node: Any, specs: Iterable[InputSpec], inbox: Inbox) -> list[Any]:
     """Let a node's subscriptions fill the inbox. Returns them, to be destroyed with node.destroy_subscription."""
     # rclpy hands over (msg, info) because the callback cannot be called with the message alone.
-    return [node.create_subscription(spec.message_type, spec.topic, inbox.listen(spec), spec.qos) for spec in specs]
+    return [
+        node.create_subscription(
+            spec.message_type, spec.topic, inbox.listen(spec), spec.qos, event_callbacks=_events(spec.qos)
+        )
+        for spec in specs
+    ]
+
+
+def _events(qos: QoSProfile) -> SubscriptionEventCallbacks:
+    """rclpy's warning of a publisher that does not fit, for those who may meet one: best effort takes every offer.
+
+    As in `runtime.NO_EVENTS`.
+    """
+    return SubscriptionEventCallbacks(use_default_callbacks=qos.reliability != ReliabilityPolicy.BEST_EFFORT)
 
 
 def steady_reception(received_system_ns: int, system_ns: int, steady_ns: int) -> int:

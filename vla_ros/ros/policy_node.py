@@ -29,7 +29,7 @@ from vla_ros.ros.image_messages import require_readable
 from vla_ros.ros.inbox import Inbox, subscribe
 from vla_ros.ros.inputs import OFFERED, policy_inputs
 from vla_ros.ros.parameters import Parameter, declare, help_text
-from vla_ros.ros.runtime import Diagnosis, DiagnosticsPublisher, now, run_node, stop_requested
+from vla_ros.ros.runtime import NO_EVENTS, Diagnosis, DiagnosticsPublisher, now, run_node, stop_requested
 from vla_ros.ros.status import OK, WARNING, StatusPublisher, level_of
 from vla_ros.types import Sample
 
@@ -141,7 +141,7 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(f"policy {values['policy']!r} loaded in process {self._worker.pid}")
 
     def _publisher(self, message_type: type, topic: str) -> Any:
-        publisher = self.create_lifecycle_publisher(message_type, topic, OFFERED)
+        publisher = self.create_lifecycle_publisher(message_type, topic, OFFERED, event_callbacks=NO_EVENTS)
         self._publishers_made.append(publisher)
         return publisher
 

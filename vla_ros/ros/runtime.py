@@ -19,6 +19,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -35,6 +36,10 @@ ISOLATED_DOMAIN_ID = "77"
 SIM_DOMAIN_VARIABLE = "VLA_ROS_SIM_DOMAIN_ID"
 RANGE_VARIABLE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 DIAGNOSTICS_PERIOD_S = 1.0
+
+# rclpy warns of a reader that asks for more than is offered, by events that the executor looks at whenever it wakes:
+# more than half of its work. Those of what our own nodes and tools read are left out; a robot's driver may not fit.
+NO_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
 
 Diagnosis = tuple[int, str, Mapping[str, str]]
 """A diagnostic level (0 ok, 1 warning, 2 error), one sentence, and values by name."""
@@ -214,7 +219,7 @@ class DiagnosticsPublisher:
     def __init__(self, node: Node, fill: Callable[[], Diagnosis]) -> None:
         self._node = node
         self._fill = fill
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10, event_callbacks=NO_EVENTS)
         create_steady_timer(node, DIAGNOSTICS_PERIOD_S, self.publish)
 
     def publish(self) -> None:
