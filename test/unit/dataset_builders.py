@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from vla_ros.data.checks import check_dataset
 from vla_ros.data.episode import EpisodeRecord
+from vla_ros.data.reader import Dataset
 from vla_ros.data.schema import Feature, Schema
 from vla_ros.data.writer import DatasetWriter
 from vla_ros.images import encode
@@ -85,3 +87,22 @@ def with_column(item: EpisodeRecord, **columns: Any) -> EpisodeRecord:
     """The episode with other columns; dots are written as two underscores."""
     changed: Mapping[str, Any] = {name.replace("__", "."): values for name, values in columns.items()}
     return replace(item, columns={**item.columns, **changed})
+
+
+def opened(folder: Path) -> Dataset:
+    """Read, and checked."""
+    dataset = Dataset.open(folder)
+    check_dataset(dataset)
+    return dataset
+
+
+def assert_holds(dataset: Dataset, count: int) -> None:
+    """It holds the first so many episodes, bit for bit."""
+    expected = records(count)
+    assert [episode.task for episode in dataset.episodes] == [item.task for item in expected]
+    assert [episode.facts for episode in dataset.episodes] == [item.facts for item in expected]
+    assert [episode.length for episode in dataset.episodes] == lengths(count)
+    for name in SCHEMA.columns:
+        np.testing.assert_array_equal(dataset.column(name), np.concatenate([item.columns[name] for item in expected]))
+    for view in SCHEMA.views:
+        assert list(dataset.images(view)) == [data for item in expected for data in item.images[view]]

@@ -38,7 +38,7 @@ BAGS = {"rosbags", "mcap"}
 # What a node's process may import of what the others must do without.
 NEEDED = {"sim_node": SIMULATOR | {"scipy"}, "record_node": BAGS, "play_node": BAGS}
 # The only third-party modules of the layers below ros: small enough to run anywhere.
-THIRD_PARTY = {"vocabulary": {"numpy", "yaml", "cv2"}, "control": {"numpy"}}
+THIRD_PARTY = {"vocabulary": {"numpy", "yaml", "cv2"}, "control": {"numpy"}, "data": {"numpy", "pyarrow", "av"}}
 # Where the heavy ones may be imported at all.
 HOMES = {
     **{key: {"model", "learning", "deploy", "policy"} for key in TORCH},

@@ -38,7 +38,7 @@ def make_environment(directory: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", directory / "venv"], check=True)
     interpreter = directory / "venv" / "bin" / "python"
     pip_install(interpreter, "-c", constraints, "pip", "setuptools", "wheel")
-    pip_install(interpreter, "-c", constraints, "-e", ".[ros,sim,bag,dev]")
+    pip_install(interpreter, "-c", constraints, "-e", ".[ros,sim,bag,data,video,dev]")
     return interpreter
 
 
