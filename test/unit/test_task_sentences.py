@@ -63,7 +63,7 @@ def test_case_spaces_and_final_punctuation_do_not_matter(spelling: str) -> None:
     assert TABLE.task(spelling) == "drawer-open-v3"
 
 
-@pytest.mark.parametrize("sentence", ["open the drawers", "open drawer", "please open the drawer", "drawer-open-v3"])
+@pytest.mark.parametrize("sentence", ["open the drawers", "open drawer", "open the drawer now", "drawer-open-v3"])
 def test_a_similar_sentence_is_not_good_enough(sentence: str) -> None:
     with pytest.raises(PolicyError, match=rf"'{sentence}'.*'put the ring on the peg'.*sentences\.yaml"):
         TABLE.task(sentence)
