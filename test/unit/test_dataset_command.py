@@ -51,13 +51,14 @@ def test_it_says_what_there_is(folder: Path, capsys: pytest.CaptureFixture[str])
 
 def test_json_is_all_that_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(folder, 5)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
     assert cli.main(["dataset", "inspect", str(folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["episodes"], told["frames"], told["fps"]) == (5, 19, 20)
     assert told["sentences"] == dict(zip(SENTENCES, (3, 2), strict=True))
     assert [task["successes"] for task in told["tasks"]] == [2, 1]
     assert sum(told["subtasks"].values()) == 19
-    assert told["size_bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert told["size_bytes"] == sum(path.stat().st_size for path in folder.rglob("*.[pj]*"))
 
 
 def test_the_contact_sheet_shows_an_episode_of_each_task(folder: Path, tmp_path: Path) -> None:

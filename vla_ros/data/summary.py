@@ -15,8 +15,10 @@ from vla_ros.data.schema import OWN_FEATURES, SUBTASK_INDEX
 
 # The facts that are known by name; a dataset may do without them.
 TASK, SUCCESS, SEED = "metaworld_task", "success", "seed"
+_PARTS = ("data", "meta", "videos")  # what else is in the folder is somebody else's
 _UNEVEN = 3
 _SHORT_S = 1.0
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def summarise(dataset: Dataset) -> Summary:
     tasks = tuple(_task(name, episodes) for name, episodes in episodes_by_task(dataset).items())
     subtasks = _subtasks(dataset)
     columns = tuple(_columns(dataset))
-    paths = [path for path in dataset.folder.rglob("*") if path.is_file()]
+    paths = [path for part in _PARTS for path in (dataset.folder / part).rglob("*") if path.is_file()]
     return Summary(
         folder=str(dataset.folder),
         robot_type=schema.robot_type,
@@ -158,7 +160,8 @@ def _warnings(
         yield f"subtasks that no frame has: {', '.join(never)}"
     constant = [column.name for column in columns if column.low == column.high]
     if constant:
-        yield f"values that never change: {', '.join(constant)}"
+        more = f", and {len(constant) - _SHOWN} more" if len(constant) > _SHOWN else ""
+        yield f"values that never change: {', '.join(constant[:_SHOWN])}{more}"
 
 
 def _repeated(dataset: Dataset) -> Iterator[str]:
