@@ -13,10 +13,11 @@ import pytest
 from vla_ros.errors import LearningError
 from vla_ros.learning.evaluation.latency import ticks
 from vla_ros.learning.evaluation.log import OutcomeLog
+from vla_ros.learning.evaluation.metaworld_protocol import groups
 from vla_ros.learning.evaluation.motion import path_length, smoothness
-from vla_ros.learning.evaluation.names import BLANK, MEANINGS
+from vla_ros.learning.evaluation.names import ALL_MEANINGS, BLANK
 from vla_ros.learning.evaluation.statistics import Paired, Rate, paired
-from vla_ros.learning.evaluation.suites import MT10, SUITES, trials, validation_trials
+from vla_ros.learning.evaluation.suites import MT10, MT50, SUITES, trials, validation_trials
 from vla_ros.learning.evaluation.summary import summarise
 from vla_ros.learning.evaluation.table import table
 from vla_ros.learning.evaluation.trials import Outcome
@@ -33,7 +34,7 @@ def outcome(**changes: object) -> Outcome:
 
 
 def test_every_suite_is_explained() -> None:
-    assert tuple(SUITES) == tuple(MEANINGS)
+    assert tuple(SUITES) == tuple(ALL_MEANINGS)
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -188,6 +189,18 @@ def test_another_file_is_refused_in_words(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(LearningError, match=f"{path} is not a log of episodes; remove it, or measure anew: --fresh"):
         OutcomeLog(tmp_path, {})
+
+
+def test_every_task_of_metaworld_is_in_one_group_of_difficulty() -> None:
+    members = [task for tasks in groups().values() for task in tasks]
+    assert sorted(members) == sorted(MT50)
+    assert [len(tasks) for tasks in groups().values()] == [28, 11, 6, 5]
+
+
+def test_the_published_protocol_says_the_same_of_every_world() -> None:
+    asked = trials("metaworld_mt50", MT50, TABLE)
+    assert len(asked) == 500
+    assert {(trial.task, trial.sentence) for trial in asked} == {(task, TABLE.usual(task)) for task in MT50}
 
 
 def test_the_summary_counts_what_happened_and_the_table_shows_it() -> None:

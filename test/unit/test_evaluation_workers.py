@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vla_ros import cli
 from vla_ros.errors import LearningError
@@ -149,8 +150,11 @@ def test_the_command_measures_writes_and_does_not_measure_twice(
     assert "| drawer-close-v3 | 1/1 " in printed.out and "1 episodes, 0 of them measured before" in printed.err
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert written["suites"]["seen_phrasings"]["all"]["successes"] == 1
-    assert written["latency"]["source"] == "measured here, 1 workers at once"
-    assert (tmp_path / "evaluation" / "table.md").read_text() in printed.out
+    assert written["latency"]["source"] == "measured here, workers side by side: 1"
+    assert (tmp_path / "evaluation" / "evaluation.md").read_text() in printed.out
+    for kind in ("tasks", "suites", "latency"):
+        with Image.open(tmp_path / "evaluation" / f"evaluation-{kind}.png") as picture:
+            assert picture.format == "PNG"
     assert cli.main(words) == 0
     assert "1 of them measured before" in capsys.readouterr().err
 
@@ -167,6 +171,8 @@ def test_the_command_measures_writes_and_does_not_measure_twice(
         (("--policy", "hold", "--workers", "0"), "'0' is not a whole number of at least 1"),
         (("--policy", "hold", "--option", "speed"), "policy option 'speed' is not of the form key=value"),
         (("--policy", "hold", "--tasks", "reach-v3", "--suite", "opposites"), "opposites needs both tasks of a drawer"),
+        (("--policy", "hold", "--protocol", "mt1"), "invalid choice: 'mt1'"),
+        (("--policy", "hold", "--protocol", "metaworld-mt50", "--ros"), "metaworld-mt50 says what is run: leave out"),
         (("--policy", "fly", "--tasks", "reach-v3", "--workers", "1"), "there is no policy 'fly'; choose one of"),
     ],
 )
@@ -185,6 +191,19 @@ def test_what_cannot_be_done_is_one_line_and_status_2(
     printed = capsys.readouterr().err
     assert status == 2
     assert said in printed.splitlines()[-1] and "Traceback" not in printed
+
+
+def test_the_published_protocol_is_a_report_of_its_own_that_says_what_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--policy", "oracle", "--protocol", "metaworld-mt50", "--tasks", "drawer-close-v3"]
+    assert cli.main([*words, "--latency", "0.02", "--workers", "1", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "| drawer-close-v3 | 10/10 " in printed and "easy: 10/10 (100.0%)" in printed
+    assert "- inference takes 2 steps of 12.5 ms" in printed and "limits the hand to 0.5 m/s and 5 m/s2" in printed
+    written = json.loads((tmp_path / "evaluation-metaworld-mt50.json").read_text())
+    assert written["groups"] == {"easy": {"successes": 10, "episodes": 10}}
+    assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_ctrl_c_ends_the_workers_and_keeps_what_was_measured(tmp_path: Path) -> None:

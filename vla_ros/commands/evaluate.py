@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla_ros.errors import LearningError, VlaRosError
-from vla_ros.learning.evaluation.names import HORIZON, MEANINGS
+from vla_ros.learning.evaluation.names import HORIZON, MEANINGS, METAWORLD, ROS
 
 if TYPE_CHECKING:
-    from vla_ros.learning.evaluation.log import OutcomeLog
     from vla_ros.learning.evaluation.subject import Subject
     from vla_ros.learning.evaluation.trials import Outcome, Trial
 
+_PROTOCOL = "metaworld-mt50"
+_INSTALL = "pip install metaworld packaging tqdm matplotlib"
 _DESCRIPTION = """\
 Run a policy in closed loop on the simulated robot and count what it achieves: frames at the contract's camera rate,
 inference delayed by what it takes on this machine, the guard's limits on. It is the decision path of the live graph, in
 one process per worker and in simulated time. Worlds are of the test split: no training set has them.
 Every episode is written down as it ends: the same command goes on with a run that was cut short.
-Leaves evaluation.json, and a table, plots and the episodes in evaluation/, in the checkpoint's folder."""
+Leaves evaluation.json, and tables, plots and the episodes in evaluation/, in the checkpoint's folder. They tell of all
+that was measured of this checkpoint under these conditions, whatever was asked for now."""
 _EPILOG = """\
 suites:
 {suites}
@@ -32,9 +32,15 @@ suites:
 examples:
   vla_ros evaluate runs/mt10
   vla_ros evaluate runs/mt10 --suite held_out --suite blank --episodes 5
+  vla_ros evaluate runs/mt10 --ros
   vla_ros evaluate --policy oracle --tasks drawer-open-v3,drawer-close-v3 --suite opposites
 
 Exit status: 0 measured, whatever the successes; 2 it cannot be done, and why."""
+_ROS_HELP = """\
+also over ROS between processes, in real time: 10 worlds of each task, to be compared with the same in one process;
+without --suite, of the others only seen_phrasings is run"""
+_PROTOCOL_HELP = f"""\
+{_PROTOCOL}: as others report Meta-World, 10 episodes of each of its 50 tasks, 400 steps; says what differs from that"""
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -46,29 +52,22 @@ def add_parsers(subparsers: Any) -> None:
         epilog=_EPILOG.format(suites="\n".join(f"  {name:16} {text}" for name, text in MEANINGS.items())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="its folder")
-    parser.add_argument("--policy", metavar="NAME", help="instead of a checkpoint: `vla_ros policies` lists them")
-    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="for the policy; repeatable")
-    parser.add_argument(
-        "--suite",
-        action="append",
-        default=[],
-        choices=tuple(MEANINGS),
-        metavar="SUITE",
-        help="one of those below; repeatable (all)",
-    )
-    parser.add_argument("--tasks", metavar="TASKS", help="mt10, mt50, or names with commas between (those it learned)")
-    parser.add_argument("--episodes", type=_count, metavar="N", help="of each task and suite (20; 10 of other looks)")
-    parser.add_argument("--workers", type=_count, metavar="N", help="processes side by side (one per core)")
-    parser.add_argument("--horizon", type=_count, default=HORIZON, metavar="N", help=f"steps of 12.5 ms ({HORIZON})")
-    parser.add_argument(
-        "--latency",
-        type=_latency,
-        metavar="S",
-        help="of inference in seconds, or: measured, under the same load (measured)",
-    )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="(the checkpoint's folder)")
-    parser.add_argument("--fresh", action="store_true", help="forget the episodes that were measured before")
+    add = parser.add_argument
+    add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="its folder")
+    add("--policy", metavar="NAME", help="instead of a checkpoint: `vla_ros policies` lists them")
+    add("--option", action="append", default=[], metavar="KEY=VALUE", help="for the policy; repeatable")
+    what = "one of those below; repeatable (all)"
+    add("--suite", action="append", default=[], choices=tuple(MEANINGS), metavar="SUITE", help=what)
+    add("--protocol", choices=(_PROTOCOL,), metavar="NAME", help=_PROTOCOL_HELP)
+    add("--ros", action="store_true", help=_ROS_HELP)
+    add("--tasks", metavar="TASKS", help="mt10, mt50, or names with commas between (those that it learned, or mt10)")
+    add("--episodes", type=_count, metavar="N", help="of each task and suite (20; 10 of other looks)")
+    add("--workers", type=_count, metavar="N", help="processes side by side (one per core)")
+    add("--horizon", type=_count, metavar="N", help=f"steps of 12.5 ms ({HORIZON})")
+    delay = "of inference in seconds, or: measured, under the same load (measured)"
+    add("--latency", type=_latency, metavar="S", help=delay)
+    add("--output", type=Path, metavar="DIR", help="(the checkpoint's folder)")
+    add("--fresh", action="store_true", help="forget the episodes that were measured before")
     parser.set_defaults(run=_run)
 
 
@@ -91,28 +90,53 @@ def _latency(text: str) -> float | None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    """Whatever the libraries of evaluation are missing is said as one sentence."""
+    try:
+        return _evaluate(args)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "vla_ros"):
+            raise
+        raise VlaRosError(f"evaluation needs {missing}, which is not installed: {_INSTALL}") from error
+
+
+def _evaluate(args: argparse.Namespace) -> int:
     from vla_ros.learning.evaluation.log import OutcomeLog
+    from vla_ros.learning.evaluation.report import FOLDER, write_published, write_report
     from vla_ros.learning.evaluation.run import Conditions, run_trials
 
-    subject, output = _subject(args), _output(args)
-    trials = _trials(args, subject)
-    conditions = Conditions(args.horizon, args.latency)
-    identity = {**subject.identity(), **conditions.identity()}
-    log = OutcomeLog(output / "evaluation", identity, args.fresh)
-    done = sum(trial.key in log for trial in trials)
-    _say(f"{len(trials)} episodes, {done} of them measured before: {log.path}")
-    run_trials(subject, trials, conditions, args.workers or _cores(), log, _progress, _say)
-    _report(output, identity, log)
+    _check(args)
+    subject = _subject(args)
+    trials, over_ros = _trials(args, subject)
+    output = args.output or args.checkpoint or Path("runs") / f"evaluate-{args.policy.replace(':', '-')}"
+    conditions = Conditions(args.horizon or HORIZON, args.latency)
+    log = OutcomeLog(output / FOLDER, {**subject.identity(), **conditions.identity()}, args.fresh)
+    done = sum(trial.key in log for trial in (*trials, *over_ros))
+    _say(f"{len(trials) + len(over_ros)} episodes, {done} of them measured before: {log.path}")
+    run_trials(subject, trials, conditions, args.workers or len(os.sched_getaffinity(0)), log, _progress, _say)
+    if over_ros:
+        from vla_ros.commands.evaluate_ros import run_over_ros
+
+        words = output / FOLDER / "nodes.log"
+        _say(f"over ROS, one after the other in real time; what the nodes say: {words}")
+        run_over_ros(subject, over_ros, conditions.horizon, log, words, _progress)
+    text = write_published(output, subject, log) if args.protocol else write_report(output, log)
+    sys.stdout.write(f"{text}\nwritten to {output} and {output / FOLDER}\n")
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if (args.checkpoint is None) == (args.policy is None):
+        raise VlaRosError(
+            "name either a checkpoint's folder or a policy: evaluate CHECKPOINT, or evaluate --policy NAME"
+        )
+    if args.protocol and (args.suite or args.ros or args.horizon or args.episodes):
+        raise VlaRosError(f"{_PROTOCOL} says what is run: leave out --suite, --ros, --horizon and --episodes")
 
 
 def _subject(args: argparse.Namespace) -> Subject:
     from vla_ros.learning.evaluation.subject import checkpoint_subject, policy_subject
 
-    if (args.checkpoint is None) == (args.policy is None):
-        raise VlaRosError(
-            "name either a checkpoint's folder or a policy: vla_ros evaluate CHECKPOINT, or --policy NAME"
-        )
     options = {}
     for word in args.option:
         key, equals, value = word.partition("=")
@@ -122,63 +146,45 @@ def _subject(args: argparse.Namespace) -> Subject:
     return checkpoint_subject(args.checkpoint, options) if args.checkpoint else policy_subject(args.policy, options)
 
 
-def _output(args: argparse.Namespace) -> Path:
-    output: Path = args.output or args.checkpoint or Path("runs") / f"evaluate-{args.policy.replace(':', '-')}"
-    (output / "evaluation").mkdir(parents=True, exist_ok=True)
-    return output
-
-
-def _trials(args: argparse.Namespace, subject: Subject) -> Sequence[Trial]:
+def _trials(args: argparse.Namespace, subject: Subject) -> tuple[Sequence[Trial], Sequence[Trial]]:
+    """What is to be run in one process, and over ROS."""
     from vla_ros.learning.evaluation.suites import trials
     from vla_ros.policy.sentences import load_sentences
 
-    tasks = _tasks(args.tasks, subject)
-    found = {suite: trials(suite, tasks, load_sentences(), args.episodes) for suite in args.suite or MEANINGS}
-    for suite, asked in found.items():
-        if not asked and args.suite:
+    table, tasks = load_sentences(), _tasks(args, subject)
+    if args.protocol:
+        return trials(METAWORLD, tasks, table), ()
+    suites = args.suite or (["seen_phrasings"] if args.ros else list(MEANINGS))
+    found = {suite: trials(suite, tasks, table, args.episodes) for suite in suites}
+    for suite in args.suite:
+        if not found[suite]:
             raise LearningError(f"the suite {suite} needs both tasks of a drawer or a window; choose them with --tasks")
-    return [trial for asked in found.values() for trial in asked]
+    over_ros = trials(ROS, tasks, table, args.episodes) if args.ros else ()
+    return [trial for asked in found.values() for trial in asked], over_ros
 
 
-def _tasks(text: str | None, subject: Subject) -> tuple[str, ...]:
+def _tasks(args: argparse.Namespace, subject: Subject) -> tuple[str, ...]:
     from vla_ros.learning.evaluation.subject import trained_tasks
-    from vla_ros.learning.evaluation.suites import MT10
-    from vla_ros.sim.robot import TASKS
+    from vla_ros.learning.evaluation.suites import MT10, MT50
 
-    if text is None:
-        return (trained_tasks(subject.checkpoint) if subject.checkpoint else ()) or MT10
-    if text in ("mt10", "mt50"):
-        return MT10 if text == "mt10" else TASKS
-    tasks = tuple(dict.fromkeys(text.split(",")))
+    if args.tasks in ("mt10", "mt50"):
+        return MT10 if args.tasks == "mt10" else MT50
+    if args.tasks is not None:
+        tasks = tuple(dict.fromkeys(args.tasks.split(",")))
+    elif args.protocol:
+        return MT50
+    else:
+        tasks = trained_tasks(subject.checkpoint) if subject.checkpoint else MT10
     for task in tasks:
-        if task not in TASKS:
-            raise LearningError(f"'{task}' is not a task; choose mt10, mt50, or from {', '.join(TASKS)}")
-    return tasks
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+        if task not in MT50:
+            raise LearningError(f"'{task}' is not a task; choose mt10, mt50, or from {', '.join(MT50)}")
+    return tasks or MT10
 
 
 def _progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
     from tqdm import tqdm
 
     yield from tqdm(outcomes, total=total, unit="episode", file=sys.stderr)
-
-
-def _report(output: Path, identity: Mapping[str, Any], log: OutcomeLog) -> None:
-    from vla_ros.data.files import replacing
-    from vla_ros.learning.evaluation.summary import summarise
-    from vla_ros.learning.evaluation.table import table
-
-    when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    summary = {"when": when, "subject": identity, "latency": log.latency, **summarise(log.outcomes)}
-    with replacing(output / "evaluation.json") as draft:
-        draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    text = table(summary)
-    with replacing(output / "evaluation" / "table.md") as draft:
-        draft.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{text}\nwritten to {output / 'evaluation.json'}\n")
 
 
 def _say(line: str) -> None:

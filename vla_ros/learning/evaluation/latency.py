@@ -30,7 +30,7 @@ def measured_latency(pool: Pool, trial: Trial, workers: int) -> Mapping[str, Any
         raise LearningError("the policy was asked too seldom to time it; give its latency with --latency SECONDS")
     quantiles = quantiles_ms(times_ms)
     return {
-        "source": f"measured here, {workers} workers at once",
+        "source": f"measured here, workers side by side: {workers}",
         **quantiles,
         "inference_ticks": ticks(quantiles["p50_ms"] / 1e3),
     }

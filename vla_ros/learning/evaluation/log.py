@@ -26,7 +26,7 @@ class OutcomeLog:
         """subject: JSON, all that an outcome depends on; fresh: forget what there is. Raises LearningError."""
         name = hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:_DIGITS]
         self.path = folder / f"episodes-{name}.jsonl"
-        self._subject = dict(subject)
+        self.subject = dict(subject)
         self.latency: Mapping[str, Any] = {}
         self._outcomes: dict[Key, Outcome] = {}
         if not fresh and self.path.exists():
@@ -43,7 +43,7 @@ class OutcomeLog:
     def begin(self, latency: Mapping[str, Any]) -> None:
         """Write the first line, and what is already known behind it. latency: JSON, how inference is delayed."""
         self.latency = dict(latency)
-        lines = [{"subject": self._subject, "latency": self.latency}, *map(dataclasses.asdict, self.outcomes)]
+        lines = [{"subject": self.subject, "latency": self.latency}, *map(dataclasses.asdict, self.outcomes)]
         with replacing(self.path) as draft:
             draft.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 

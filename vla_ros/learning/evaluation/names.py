@@ -16,3 +16,10 @@ MEANINGS = {
     "cameras": "the same worlds, cameras bumped",
     "distractors": "the same worlds, more things on the table",
 }
+"""The suites that are run unless one is asked for."""
+ROS, METAWORLD = "ros", "metaworld_mt50"
+ALL_MEANINGS = {
+    **MEANINGS,
+    ROS: "worlds and sentences of seen_phrasings, over ROS between processes, in real time",
+    METAWORLD: "all of Meta-World, as others report it",
+}

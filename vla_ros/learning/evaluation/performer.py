@@ -28,7 +28,7 @@ class Performer:
     def __init__(self, subject: Subject) -> None:
         """Load the policy. Raises VlaRosError, in one sentence."""
         self._contract = load_contract(subject.contract)
-        self._policy = _Timed(create_policy(subject.policy, self._contract, subject.options))
+        self._policy = _Timed(create_policy(subject.policy, self._contract, subject.worker_options))
         self._robot: SimRobot | None = None
 
     def perform(self, order: Order) -> Outcome:

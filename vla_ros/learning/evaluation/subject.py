@@ -29,6 +29,11 @@ class Subject:
     options: Mapping[str, str]
     checkpoint: Path | None = None
 
+    @property
+    def worker_options(self) -> Mapping[str, str]:
+        """Where several of them run side by side, each has one thread."""
+        return {"threads": "1", **self.options} if self.policy == _POLICY else self.options
+
     def identity(self) -> Mapping[str, Any]:
         """JSON that two subjects share if they decide alike. Raises LearningError where a file cannot be read."""
         files = [self.contract] if self.checkpoint is None else [self.checkpoint / part for part in _PARTS]
@@ -41,8 +46,7 @@ def checkpoint_subject(folder: Path, options: Mapping[str, str] | None = None) -
     for part in _PARTS:
         if not (folder / part).is_file():
             raise LearningError(f"{folder} is not a checkpoint: it has no {part}")
-    # One thread: workers run side by side.
-    given = {"checkpoint": str(folder.resolve()), "threads": "1", **(options or {})}
+    given = {**(options or {}), "checkpoint": str(folder.resolve())}
     return Subject(_POLICY, (folder / "contract.yaml").resolve(), given, folder)
 
 

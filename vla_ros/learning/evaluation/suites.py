@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from metaworld.env_dict import MT10_V3
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 
 from vla_ros.errors import LearningError
-from vla_ros.learning.evaluation.names import BLANK
+from vla_ros.learning.evaluation.names import BLANK, METAWORLD, ROS
 from vla_ros.learning.evaluation.trials import Phrasing, Trial
 from vla_ros.policy.sentences import SentenceTable
 from vla_ros.sim.scenes import PLAIN, Kind, Scene
 from vla_ros.sim.variations import Variation
 
 MT10: tuple[str, ...] = tuple(MT10_V3)
+MT50: tuple[str, ...] = tuple(sorted(ALL_V3_ENVIRONMENTS))
 HALF_OPEN = Scene(opening=0.5, shows_goal=False)
 # Far from the seeds that a training set draws its looks by.
 _LOOK_SEED = 1_000_000_000
@@ -89,6 +90,15 @@ def _opposites(
     )
 
 
+def _usually(suite: str, tasks: Sequence[str], episodes: int, table: SentenceTable) -> tuple[Trial, ...]:
+    """Each task in its own worlds, always called the same."""
+    return tuple(
+        Trial(suite, task, task, Variation("test", index), "training", table.usual(task))
+        for task in tasks
+        for index in range(episodes)
+    )
+
+
 def _said(table: SentenceTable, task: str, phrasing: Phrasing, index: int) -> str:
     """In turn, so that every phrasing is said about equally often. Raises LearningError for a task without any."""
     if phrasing == "blank":
@@ -108,5 +118,7 @@ SUITES: Mapping[str, Suite] = {
     "light": Suite(10, partial(_by_task, varied=("light",)), "seen_phrasings"),
     "cameras": Suite(10, partial(_by_task, varied=("camera",)), "seen_phrasings"),
     "distractors": Suite(10, partial(_by_task, varied=("distractors",)), "seen_phrasings"),
+    ROS: Suite(10, _by_task, "seen_phrasings"),
+    METAWORLD: Suite(10, _usually),
 }
-"""See `names.MEANINGS`."""
+"""See `names.ALL_MEANINGS`."""

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation, as JSON: evaluation.json, and what the table and the plots are made from."""
+"""The numbers of an evaluation, as JSON: what is written down, and what the table and the plots are made from."""
 
 from __future__ import annotations
 
@@ -8,35 +8,30 @@ from typing import Any
 
 import numpy as np
 
+from vla_ros.learning.demonstration import MOVED_M
 from vla_ros.learning.evaluation.latency import quantiles_ms
+from vla_ros.learning.evaluation.names import ALL_MEANINGS
 from vla_ros.learning.evaluation.statistics import Rate, paired
 from vla_ros.learning.evaluation.suites import SUITES
 from vla_ros.learning.evaluation.trials import Outcome
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 
 FORMAT = 1
-ROS = "ros"
-"""The suite of what was run over ROS: trials of seen_phrasings."""
-_BESIDE = {**{name: suite.beside for name, suite in SUITES.items() if suite.beside}, ROS: "seen_phrasings"}
 
 
 def summarise(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
-    """All suites that were run, each with its tasks, and how they compare in pairs."""
-    suites = {suite: _of(outcomes, suite) for suite in (*SUITES, ROS)}
+    """Every suite that was run, each with its tasks, and how suites over the same worlds compare in pairs."""
+    suites = {suite: [outcome for outcome in outcomes if outcome.suite == suite] for suite in SUITES}
     run = {suite: found for suite, found in suites.items() if found}
     return {
         "format": FORMAT,
-        "suites": {suite: _summary(found) for suite, found in run.items()},
+        "suites": {suite: {"meaning": ALL_MEANINGS[suite], **_summary(found)} for suite, found in run.items()},
         "comparisons": [
             _comparison(suite, beside, run[suite], run[beside])
-            for suite, beside in _BESIDE.items()
-            if suite in run and beside in run
+            for suite in run
+            if (beside := SUITES[suite].beside) in run
         ],
     }
-
-
-def _of(outcomes: Iterable[Outcome], suite: str) -> list[Outcome]:
-    return [outcome for outcome in outcomes if outcome.suite == suite]
 
 
 def _summary(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
@@ -48,10 +43,12 @@ def _summary(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
         "guard": _guard(outcomes),
         "motion": _motion(outcomes),
         "inference": quantiles_ms(times_ms) if times_ms else None,
+        "realtime_factor": _realtime_factor(outcomes),
     }
 
 
 def _rate(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
+    """moved_the_other_way: how often a drawer or window went 5 cm against what was told."""
     rate = Rate(sum(outcome.success for outcome in outcomes), len(outcomes))
     low, high = rate.interval
     numbers = {
@@ -61,7 +58,9 @@ def _rate(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
         "high_95": round(high, 4),
     }
     moved = [outcome.moved_m for outcome in outcomes if outcome.moved_m is not None]
-    return {**numbers, "moved_m": _median(moved)} if moved else numbers
+    if not moved:
+        return numbers
+    return {**numbers, "moved_the_other_way": sum(moved_m <= -MOVED_M for moved_m in moved)}
 
 
 def _guard(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
@@ -88,6 +87,12 @@ def _motion(outcomes: Sequence[Outcome]) -> Mapping[str, Any]:
 
 def _median(numbers: Sequence[float]) -> float | None:
     return round(float(np.median(numbers)), 4) if numbers else None
+
+
+def _realtime_factor(outcomes: Sequence[Outcome]) -> float | None:
+    """Simulated seconds per second; None of what was not run in real time."""
+    timed = [(outcome.steps * CONTROL_DT_S, outcome.wall_time_s) for outcome in outcomes if outcome.wall_time_s]
+    return round(sum(sim_s for sim_s, _ in timed) / sum(wall_s for _, wall_s in timed), 3) if timed else None
 
 
 def _comparison(suite: str, beside: str, ones: Sequence[Outcome], others: Sequence[Outcome]) -> Mapping[str, Any]:

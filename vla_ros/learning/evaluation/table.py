@@ -1,31 +1,33 @@
-"""An evaluation as a table in Markdown, which reads as well in a terminal."""
+"""An evaluation as tables in Markdown, which read as well in a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vla_ros.learning.evaluation.names import MEANINGS
 from vla_ros.learning.evaluation.statistics import Rate
-from vla_ros.learning.evaluation.summary import ROS
 
-_MEANINGS = {**MEANINGS, ROS: "seen_phrasings over ROS, in real time"}
 _NOTHING = "-"
+_CONDUCT = """\
+Stops and latches are counts, clipped are shares of all steps, the others medians: time to success, length of the
+commanded way, spectral arc length (nearer 0 is smoother)."""
 
 
 def table(summary: Mapping[str, Any]) -> str:
     """All suites: success of each task, what the guard did, and pairs. summary: of `summarise`."""
     suites = summary["suites"]
     parts = [
-        "\n".join(f"- {name}: {_MEANINGS[name]}" for name in suites),
+        "\n".join(f"- {name}: {suite['meaning']}" for name, suite in suites.items()),
         _grid(_success_rows(suites)),
         "Successes of episodes; 95 % intervals by Wilson.",
         _grid(_conduct_rows(suites)),
-        "Stops and latches are counts, clipped are shares of all steps, the others medians: time to success, length of "
-        "the commanded way, spectral arc length (nearer 0 is smoother).",
+        _CONDUCT,
     ]
     if summary["comparisons"]:
-        parts += [_grid(_comparison_rows(summary["comparisons"])), "p: McNemar's exact test, two-sided."]
+        parts += [
+            _grid(_comparison_rows(summary["comparisons"])),
+            "The same worlds; p by McNemar's exact test, two-sided.",
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -36,6 +38,9 @@ def _success_rows(suites: Mapping[str, Any]) -> list[list[str]]:
     rows.append(["all", *(_counted(suite["all"]) for suite in suites.values())])
     rows.append(["share", *(_share(suite["all"]) for suite in suites.values())])
     rows.append(["95 % interval", *(_interval(suite["all"]) for suite in suites.values())])
+    if any("moved_the_other_way" in suite["all"] for suite in suites.values()):
+        other_way = [suite["all"].get("moved_the_other_way", _NOTHING) for suite in suites.values()]
+        rows.append(["moved the other way", *map(str, other_way)])
     return rows
 
 
@@ -46,7 +51,9 @@ def _conduct_rows(suites: Mapping[str, Any]) -> list[list[str]]:
         clipped = ", ".join(f"{limit} {share:.0%}" for limit, share in guard["clipped"].items()) or "none"
         numbers = [_number(motion[key], digits) for key, digits in (("time_s", 2), ("path_m", 2), ("smoothness", 1))]
         delay = f"{inference['p50_ms']:.0f}, {inference['p95_ms']:.0f}" if inference else _NOTHING
-        rows.append([name, str(guard["stops"]), str(guard["latches"]), clipped, *numbers, delay])
+        factor = suite["realtime_factor"]
+        title = name if factor is None else f"{name}, at {factor:.2f} of real time"
+        rows.append([title, str(guard["stops"]), str(guard["latches"]), clipped, *numbers, delay])
     return rows
 
 
@@ -61,9 +68,8 @@ def _comparison_rows(comparisons: Sequence[Mapping[str, Any]]) -> list[list[str]
 def _grid(rows: Sequence[Sequence[str]]) -> str:
     """The first row is the heading."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    lines = ["| " + " | ".join(cells) + " |" for cells in padded]
     return "\n".join([lines[0], "| " + " | ".join("-" * width for width in widths) + " |", *lines[1:]])
 
 

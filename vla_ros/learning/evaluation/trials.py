@@ -49,7 +49,8 @@ class Outcome:
 
     moved_m: how far a drawer or window was moved as told, less than 0 the other way; None of other worlds.
     path_m: length of the commanded hand's way; smoothness: its spectral arc length, None of a hand that stood still.
-    inference_ms: of each chunk, on this machine and under this load; over ROS it is not measured here.
+    inference_ms: of each chunk, on this machine and under this load. Over ROS what is None is not measured, but
+    wall_time_s is: by the wall clock, from the sentence to the end.
     """
 
     suite: str
@@ -69,6 +70,7 @@ class Outcome:
     path_m: float | None = None
     smoothness: float | None = None
     inference_ms: tuple[float, ...] = ()
+    wall_time_s: float | None = None
 
     @property
     def key(self) -> Key:
