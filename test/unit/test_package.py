@@ -16,11 +16,12 @@ import pytest
 
 import vla_ros
 from vla_ros.errors import VlaRosError
-from vla_ros.resources import config_path
+from vla_ros.resources import config_path, named_file
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {"vla_ros", "policy_node", "guard_node", "teleop_node", "sim_node", "record_node", "play_node"}
 PACKAGED = ("vla_ros", "config", "launch", "resource", "package.xml", "setup.py", "setup.cfg", "LICENSE")
+DATA = ("vla_ros/policy/sentences.yaml", "vla_ros/learning/subtasks.yaml")
 ENTRY_POINTS = [
     entry
     for entry in metadata.distribution("vla_ros").entry_points
@@ -65,7 +66,9 @@ def prefix(source: Path) -> Path:
 
 
 def config_names() -> set[str]:
-    return {path.name for path in (ROOT / "config").glob("*.yaml")}
+    """sawyer_sim.yaml, training/mt10.yaml, ..."""
+    config = ROOT / "config"
+    return {path.relative_to(config).as_posix() for path in config.rglob("*.yaml")}
 
 
 def launch_names() -> set[str]:
@@ -76,7 +79,9 @@ def test_colcon_installs_what_ros_looks_for(prefix: Path) -> None:
     share = prefix / "share"
     assert (share / "ament_index/resource_index/packages/vla_ros").is_file()
     assert (share / "vla_ros/package.xml").is_file()
-    assert {path.name for path in (share / "vla_ros/config").iterdir()} == config_names() != set()
+    config = share / "vla_ros/config"
+    installed = {path.relative_to(config).as_posix() for path in config.rglob("*") if not path.is_dir()}
+    assert installed == config_names() >= {"sawyer_sim.yaml", "training/mt10.yaml", "collection/mt10.yaml"}
     assert {path.name for path in (share / "vla_ros/launch").glob("*")} == launch_names()
     executables = {path.name for path in (prefix / "lib/vla_ros").iterdir() if os.access(path, os.X_OK)}
     assert executables == SCRIPTS
@@ -87,15 +92,17 @@ def test_an_installed_package_finds_its_own_config_and_data(prefix: Path) -> Non
     found = run(
         sys.executable,
         "-c",
-        "import vla_ros; from vla_ros.resources import config_path; print(vla_ros.__file__, config_path('sawyer_sim'))",
+        "import vla_ros; from vla_ros.resources import config_path, named_file;"
+        "print(vla_ros.__file__, config_path('sawyer_sim'), named_file('mt10', 'training'))",
         cwd=prefix,
         env={"PYTHONPATH": str(site_packages), "AMENT_PREFIX_PATH": str(prefix)},
     )
     assert found.split() == [
         str(site_packages / "vla_ros/__init__.py"),
         str(prefix / "share/vla_ros/config/sawyer_sim.yaml"),
+        str(prefix / "share/vla_ros/config/training/mt10.yaml"),
     ]
-    assert (site_packages / "vla_ros/policy/sentences.yaml").is_file()
+    assert all((site_packages / name).is_file() for name in DATA)
 
 
 def test_the_wheel_carries_config_launch_and_types(source: Path, tmp_path: Path) -> None:
@@ -114,7 +121,7 @@ def test_the_wheel_carries_config_launch_and_types(source: Path, tmp_path: Path)
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = {re.sub(r"^vla_ros-[^/]+\.data/data/", "", name) for name in zipfile.ZipFile(wheel).namelist()}
-    expected = {"vla_ros/py.typed", "vla_ros/policy/sentences.yaml", "share/vla_ros/package.xml"}
+    expected = {"vla_ros/py.typed", "share/vla_ros/package.xml", *DATA}
     expected |= {f"share/vla_ros/config/{name}" for name in config_names()}
     expected |= {f"share/vla_ros/launch/{name}" for name in launch_names()}
     assert expected <= names
@@ -151,3 +158,20 @@ def test_a_config_file_is_found_by_name() -> None:
 def test_an_unknown_config_file_names_the_known_ones() -> None:
     with pytest.raises(VlaRosError, match=r"no config file 'sawyer'; choose one of .*sawyer_sim\.yaml"):
         config_path("sawyer")
+
+
+def test_an_unknown_file_in_a_folder_of_config_names_those_in_that_folder() -> None:
+    with pytest.raises(VlaRosError, match=r"no config file 'mt11' in config/training; choose one of mt10\.yaml"):
+        config_path("training/mt11")
+    with pytest.raises(VlaRosError, match="'mt10' in config/cooking; choose one of none: the folder is missing"):
+        config_path("cooking/mt10")
+
+
+def test_users_name_a_file_by_its_path_or_as_one_in_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").touch()
+    (tmp_path / "mt10").mkdir()
+    assert named_file("mine.yaml", "training") == tmp_path / "mine.yaml"
+    assert named_file("mt10", "training") == ROOT / "config/training/mt10.yaml"
+    assert named_file("sawyer_sim") == ROOT / "config/sawyer_sim.yaml"
+    assert named_file("folder/none.yaml", "training") == tmp_path / "folder/none.yaml"

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vla_ros.commands.offline import contract_file
+from vla_ros.commands.values import count, natural
 from vla_ros.errors import LearningError
-from vla_ros.resources import config_path
+from vla_ros.resources import named_file
 
 _DESCRIPTION = """\
 Let Meta-World's scripted experts show tasks on the simulated robot, and record cameras, robot, actions and labels as a
@@ -36,12 +36,12 @@ def add_parsers(subparsers: Any) -> None:
     )
     parser.add_argument("plan", nargs="?", help="a YAML file, or the name of one in config/collection/")
     parser.add_argument("--task", action="append", default=[], help="instead of a plan: a Meta-World task; repeatable")
-    parser.add_argument("--episodes", type=int, default=50, metavar="N", help="of each --task (50)")
+    parser.add_argument("--episodes", type=count, default=50, metavar="N", help="of each --task (50)")
     parser.add_argument("--varied", action="append", help="light, colours, camera or distractors; repeatable")
-    parser.add_argument("--seed", type=int, help="of noise and looks (the plan's, or 0)")
+    parser.add_argument("--seed", type=natural, metavar="N", help="of noise and looks (the plan's, or 0)")
     parser.add_argument("--output", type=Path, help="folder of the dataset (data/<plan>)")
     parser.add_argument("--contract", default="sawyer_sim", help="whose limits the experts keep (sawyer_sim)")
-    parser.add_argument("--workers", type=int, help="processes (one for each core)")
+    parser.add_argument("--workers", type=count, metavar="N", help="processes (one for each core)")
     parser.add_argument("--video", action="store_true", help="cameras as videos instead of images in the table")
     parser.set_defaults(run=_run)
 
@@ -55,12 +55,14 @@ def _run(args: argparse.Namespace) -> int:
     from vla_ros.data.writer import DatasetWriter
     from vla_ros.learning.collection import default_workers, missing, perform, record_of, schema_of
     from vla_ros.learning.collection_plan import takes_of
+    from vla_ros.sim.scenes import check_kinds
     from vla_ros.sim.views import DEFAULT_VIEWS
 
+    check_kinds(args.varied or ())
     plan, name = _plan(args)
     plan = replace(plan, seed=plan.seed if args.seed is None else args.seed, varied=tuple(args.varied or plan.varied))
     output: Path = args.output or Path("data") / name
-    contract = load_contract(contract_file(args.contract))
+    contract = load_contract(named_file(args.contract))
     front = contract.cameras[DEFAULT_VIEWS[0]]
     size = (front.width, front.height)
     schema = schema_of(contract, plan, size, DEFAULT_VIEWS, args.video)
@@ -87,11 +89,8 @@ def _plan(args: argparse.Namespace) -> tuple[Any, str]:
     if bool(args.plan) == bool(args.task):
         raise LearningError("name a plan, such as mt10, or the tasks with --task")
     if args.plan:
-        path = Path(args.plan)
-        path = path if path.is_file() else config_path(f"collection/{args.plan}")
+        path = named_file(args.plan, "collection")
         return read_plan(path), path.stem
     for task in args.task:
         load_sentences().usual(task)
-    if args.episodes < 1:
-        raise LearningError(f"--episodes is {args.episodes}; it must be at least 1")
     return Plan(dict.fromkeys(args.task, args.episodes)), "-".join(task.removesuffix("-v3") for task in args.task)

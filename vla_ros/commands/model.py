@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from vla_ros.commands.offline import contract_file
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import SimError, VlaRosError
 from vla_ros.model.config import SIZES, Decoder, VLAConfig, preset
+from vla_ros.resources import named_file
 
 if TYPE_CHECKING:
     from vla_ros.contract import Contract
@@ -129,7 +129,7 @@ def _guarded(args: argparse.Namespace) -> int:
 
 
 def _new(args: argparse.Namespace) -> None:
-    contract = load_contract(contract_file(args.contract or _CONTRACT))
+    contract = load_contract(named_file(args.contract or _CONTRACT))
     config = _config_for(args.size, contract)
     if args.decoder:
         config = replace(config, decoder=replace(config.decoder, kind=args.decoder))
@@ -161,7 +161,7 @@ def _describe(args: argparse.Namespace) -> None:
 def _network(args: argparse.Namespace) -> tuple[VLAModel, Contract]:
     """What `describe` is asked about: a checkpoint, or a size that is built here."""
     if args.network in SIZES:
-        contract = load_contract(contract_file(args.contract or _CONTRACT))
+        contract = load_contract(named_file(args.contract or _CONTRACT))
         config = _config_for(args.network, contract)
         _say(f"building a {args.network} network for {contract.name}, untrained")
         from vla_ros.model.untrained import untrained
@@ -180,7 +180,7 @@ def _explain(args: argparse.Namespace) -> None:
         raise VlaRosError(f"there is no folder {args.output.parent} to write {args.output.name} into")
     model, contract = _loaded(args.checkpoint)
     if args.contract:
-        contract = load_contract(contract_file(args.contract))
+        contract = load_contract(named_file(args.contract))
     if named:
         frames = {view: _read_image(path) for view, path in _known(named, model.config.views).items()}
         observation = _observation(args.sentence, frames, *[_middle(contract)] * 2)

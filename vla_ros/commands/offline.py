@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from vla_ros.commands.graph import seconds
 from vla_ros.commands.where import RULE, add_where, enter
-from vla_ros.resources import config_path
+from vla_ros.resources import named_file
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -31,17 +30,11 @@ def add_parsers(subparsers: Any) -> None:
     policies.set_defaults(run=_policies)
 
 
-def contract_file(text: str) -> Path:
-    """A contract as users name it: a file, or the name of one in config/. Raises VlaRosError that lists those."""
-    path = Path(text)
-    return path.resolve() if path.exists() or path.parent != Path() else config_path(text)
-
-
 def _check(args: argparse.Namespace) -> int:
     from vla_ros.check import run_check
 
     enter(args)
-    return run_check(str(contract_file(args.contract)), args.live, args.duration, namespace=args.namespace)
+    return run_check(str(named_file(args.contract)), args.live, args.duration, namespace=args.namespace)
 
 
 def _policies(_args: argparse.Namespace) -> int:

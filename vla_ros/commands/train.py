@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.resources import config_path
+from vla_ros.commands.values import count
+from vla_ros.resources import named_file
 
 if TYPE_CHECKING:
     from vla_ros.learning.training import Rollouts
@@ -33,7 +34,7 @@ def add_parsers(subparsers: Any) -> None:
     )
     parser.add_argument("recipe", help="a YAML file, or the name of one in config/training/")
     parser.add_argument("--output", type=Path, help="folder of the results (runs/train-<recipe>)")
-    parser.add_argument("--threads", type=int, help="of the CPU (all of this machine's)")
+    parser.add_argument("--threads", type=count, metavar="N", help="of the CPU (one per core)")
     parser.set_defaults(run=_run)
 
 
@@ -54,20 +55,16 @@ def _rollouts(episodes_per_task: int) -> Rollouts:
 
 
 def _run(args: argparse.Namespace) -> int:
-    import torch
-
     from vla_ros.contract_file import load_contract
     from vla_ros.learning.recipe import read_recipe
-    from vla_ros.learning.training import train
+    from vla_ros.learning.training import train, use_threads
 
-    path = Path(args.recipe)
-    path = path if path.is_file() else config_path(f"training/{args.recipe}")
+    path = named_file(args.recipe, "training")
     recipe = read_recipe(path)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    contract_path = Path(recipe.contract)
-    contract = load_contract(contract_path if contract_path.is_file() else config_path(recipe.contract))
+    contract = load_contract(named_file(recipe.contract))
     output = args.output or Path("runs") / f"train-{path.stem}"
+    if args.threads:
+        use_threads(args.threads)
     record = {"command": f"vla_ros train {args.recipe}"}
     checkpoint = train(recipe, contract, output, record, _rollouts(recipe.validation.rollouts))
     sys.stdout.write(f"done: {checkpoint}\n")

@@ -10,10 +10,10 @@ from collections import deque
 from typing import Any
 
 from vla_ros.bringup import BringUp, node_processes
-from vla_ros.commands.offline import contract_file
 from vla_ros.commands.where import RULE, add_where, environment, options
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import VlaRosError
+from vla_ros.resources import named_file
 from vla_ros.supervise import Ending, Process, Supervisor
 
 CLEAN, FAILED = 0, 1
@@ -84,7 +84,7 @@ def add_parsers(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    contract = contract_file(args.contract)
+    contract = named_file(args.contract)
     load_contract(contract)
     _refuse_contradictions(args)
     plan = BringUp(

@@ -53,12 +53,12 @@ class BatchMaker:
         experience = self._experience
         rng = np.random.default_rng(tuple(seed))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        images = {
+        pictures = {
             view: torch.from_numpy(experience.images[view][frames]).permute(0, 3, 1, 2).contiguous()
             for view in self._model.config.views
         }
         states = torch.from_numpy(experience.states[frames])
-        images, present, states = augmented(images, states, augmentation, generator)
+        images, present, states = augmented(pictures, states, augmentation, generator)
         phrasings = [self._sentences.training(experience.task_of(int(frame))) for frame in frames]
         told = [choices[int(rng.integers(len(choices)))] for choices in phrasings]
         chunks = chunks_at(experience, frames, self._horizon, self._stride)

@@ -6,17 +6,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vla_ros.data.checks import check_dataset
+from vla_ros.data.episode import image_encoding
 from vla_ros.data.reader import Dataset
-from vla_ros.errors import DataError, LearningError
+from vla_ros.errors import DataError, LearningError, MessageError
+from vla_ros.images import frame_to_rgb
 from vla_ros.learning.experience import Experience, joined, model_states, places_of
 from vla_ros.model.preprocessing import Preprocessing
+from vla_ros.types import Frame
 
 _CACHE = ".decoded"
 
@@ -72,7 +74,7 @@ def _decoded(dataset: Dataset, view: str, how: Preprocessing) -> NDArray[np.uint
 
 
 def _rgb(data: bytes, index: int, how: Preprocessing) -> torch.Tensor:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(f"frame {index} holds an image that cannot be decoded")
-    return how.prepare(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    try:
+        return how.prepare(frame_to_rgb(Frame(np.frombuffer(data, np.uint8), image_encoding(data))))
+    except MessageError as error:
+        raise DataError(f"frame {index} holds an image that cannot be decoded: {error}") from error

@@ -164,6 +164,11 @@ class _Run:
         return folder
 
 
+def use_threads(count: int) -> None:
+    """So many of the CPU, in this process."""
+    torch.set_num_threads(count)
+
+
 def _network(recipe: Recipe, actions: ActionStatistics, states: ActionStatistics) -> VLAModel:
     return VLAModel(recipe.model, actions, states)
 

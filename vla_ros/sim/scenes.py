@@ -7,7 +7,7 @@ real world", 2017.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -82,14 +82,19 @@ class Originals:
             getattr(model, name)[:] = values
 
 
+def check_kinds(names: Sequence[str]) -> None:
+    """Raises SimError for what cannot be varied."""
+    for name in names:
+        if name not in KINDS:
+            raise SimError(f"'{name}' cannot be varied; choose from {', '.join(KINDS)}")
+
+
 def dress(model: Any, scene: Scene, keep_clear: FloatArray) -> Look:
     """Make a model look as the scene says. keep_clear: (N, 3) [m], where no distractor may stand.
 
     Raises SimError for a kind that there is not.
     """
-    for kind in scene.varied:
-        if kind not in KINDS:
-            raise SimError(f"'{kind}' cannot be varied; choose from {', '.join(KINDS)}")
+    check_kinds(scene.varied)
     if not scene.shows_goal:
         model.site_rgba[model.site("goal").id, 3] = 0.0
     rng = {kind: np.random.default_rng((scene.seed, index)) for index, kind in enumerate(KINDS)}
