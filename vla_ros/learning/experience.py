@@ -87,12 +87,12 @@ def chunks_at(experience: Experience, frames: NDArray[np.int64], horizon: int, s
 def _weights(
     experience: Experience, frames: NDArray[np.int64], steps: NDArray[np.int64], stride: int
 ) -> NDArray[np.float32]:
-    """Row i is real if the episode reaches it and nobody pushed the robot on the way to it. -> (B, H)"""
+    """Row i is real if the episode reaches its end and nobody pushed the robot before its last frame. -> (B, H)"""
     same = experience.episodes[steps] == experience.episodes[frames][:, None]
     same &= frames[:, None] + np.arange(steps.shape[1]) < len(experience)
     pushed_before = np.zeros(steps.shape, bool)
     pushed_before[:, 1:] = np.logical_or.accumulate(experience.is_pushed[steps], axis=1)[:, :-1]
-    weights: NDArray[np.float32] = (same & ~pushed_before)[:, ::stride].astype(np.float32)
+    weights: NDArray[np.float32] = (same & ~pushed_before)[:, stride - 1 :: stride].astype(np.float32)
     return weights
 
 
