@@ -206,7 +206,9 @@ def test_the_published_protocol_is_a_report_of_its_own_that_says_what_differs(
     assert not (tmp_path / "evaluation.json").exists()
 
 
-def test_ctrl_c_ends_the_workers_and_keeps_what_was_measured(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_workers_and_keeps_what_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["evaluate", "--policy", "oracle", "--suite", "seen_phrasings", "--tasks", "mt10", "--workers", "1"]
     words += ["--latency", "0", "--output", str(tmp_path)]
     program = subprocess.Popen(
@@ -220,6 +222,8 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_was_measured(tmp_path: Path) -> 
     while not (logs := list(tmp_path.glob("evaluation/*.jsonl"))) or len(logs[0].read_text().splitlines()) < 2:
         assert program.poll() is None and time.monotonic() < deadline_s, program.communicate()
         time.sleep(0.05)
+    assert cli.main([*words, "--suite", "blank"]) == 2, "two at once would measure everything twice"
+    assert "is being written by another process" in capsys.readouterr().err
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, said = program.communicate(timeout=30.0)  # returns when the last worker has let go of the pipes
     assert program.returncode == 130

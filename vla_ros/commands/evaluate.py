@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vla_ros.commands.values import count
 from vla_ros.errors import LearningError, VlaRosError
 from vla_ros.learning.evaluation.names import HORIZON, MEANINGS, METAWORLD, ROS
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vla_ros.learning.evaluation.trials import Outcome, Trial
 
 _PROTOCOL = "metaworld-mt50"
+_NODES = "nodes.log"
 _INSTALL = "pip install metaworld packaging tqdm matplotlib"
 _DESCRIPTION = """\
 Run a policy in closed loop on the simulated robot and count what it achieves: frames at the contract's camera rate,
@@ -61,20 +63,14 @@ def add_parsers(subparsers: Any) -> None:
     add("--protocol", choices=(_PROTOCOL,), metavar="NAME", help=_PROTOCOL_HELP)
     add("--ros", action="store_true", help=_ROS_HELP)
     add("--tasks", metavar="TASKS", help="mt10, mt50, or names with commas between (those that it learned, or mt10)")
-    add("--episodes", type=_count, metavar="N", help="of each task and suite (20; 10 of other looks)")
-    add("--workers", type=_count, metavar="N", help="processes side by side (one per core)")
-    add("--horizon", type=_count, metavar="N", help=f"steps of 12.5 ms ({HORIZON})")
+    add("--episodes", type=count, metavar="N", help="of each task and suite (20; 10 of other looks)")
+    add("--workers", type=count, metavar="N", help="processes side by side (one per core)")
+    add("--horizon", type=count, metavar="N", help=f"steps of 12.5 ms ({HORIZON})")
     delay = "of inference in seconds, or: measured, under the same load (measured)"
     add("--latency", type=_latency, metavar="S", help=delay)
     add("--output", type=Path, metavar="DIR", help="(the checkpoint's folder)")
     add("--fresh", action="store_true", help="forget the episodes that were measured before")
     parser.set_defaults(run=_run)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _latency(text: str) -> float | None:
@@ -101,7 +97,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from vla_ros.learning.evaluation.log import OutcomeLog
+    from vla_ros.learning.evaluation.log import OutcomeLog, locked
     from vla_ros.learning.evaluation.report import FOLDER, write_published, write_report
     from vla_ros.learning.evaluation.run import Conditions, run_trials
 
@@ -110,18 +106,19 @@ def _evaluate(args: argparse.Namespace) -> int:
     trials, over_ros = _trials(args, subject)
     output = args.output or args.checkpoint or Path("runs") / f"evaluate-{args.policy.replace(':', '-')}"
     conditions = Conditions(args.horizon or HORIZON, args.latency)
-    log = OutcomeLog(output / FOLDER, {**subject.identity(), **conditions.identity()}, args.fresh)
-    done = sum(trial.key in log for trial in (*trials, *over_ros))
-    _say(f"{len(trials) + len(over_ros)} episodes, {done} of them measured before: {log.path}")
-    run_trials(subject, trials, conditions, args.workers or len(os.sched_getaffinity(0)), log, _progress, _say)
-    if over_ros:
-        from vla_ros.commands.evaluate_ros import run_over_ros
+    identity = {**subject.identity(), **conditions.identity()}
+    with locked(folder := output / FOLDER):
+        log = OutcomeLog(folder, identity, args.fresh)
+        done = sum(trial.key in log for trial in (*trials, *over_ros))
+        _say(f"{len(trials) + len(over_ros)} episodes, {done} of them measured before: {log.path}")
+        run_trials(subject, trials, conditions, args.workers or len(os.sched_getaffinity(0)), log, _progress, _say)
+        if over_ros:
+            from vla_ros.commands.evaluate_ros import run_over_ros
 
-        words = output / FOLDER / "nodes.log"
-        _say(f"over ROS, one after the other in real time; what the nodes say: {words}")
-        run_over_ros(subject, over_ros, conditions.horizon, log, words, _progress)
-    text = write_published(output, subject, log) if args.protocol else write_report(output, log)
-    sys.stdout.write(f"{text}\nwritten to {output} and {output / FOLDER}\n")
+            _say(f"over ROS, one after the other in real time; what the nodes say: {folder / _NODES}")
+            run_over_ros(subject, over_ros, conditions.horizon, log, folder / _NODES, _progress)
+        text = write_published(output, subject, log) if args.protocol else write_report(output, log)
+    sys.stdout.write(f"{text}\nwritten to {output} and {folder}\n")
     return 0
 
 

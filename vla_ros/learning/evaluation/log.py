@@ -8,19 +8,35 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vla_ros.data.files import replacing
-from vla_ros.errors import LearningError
+from vla_ros.data.files import lock, replacing
+from vla_ros.errors import DataError, LearningError
 from vla_ros.learning.evaluation.trials import Key, Outcome
 
 _DIGITS = 12
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder of logs, and keep other processes from writing to it. Raises DataError, if one does already."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made: {error.strerror}") from error
+    descriptor = lock(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class OutcomeLog:
-    """The file, and what it holds. One process writes it at a time."""
+    """The file, and what it holds. Whoever writes it holds the folder's lock."""
 
     def __init__(self, folder: Path, subject: Mapping[str, Any], fresh: bool = False) -> None:
         """subject: JSON, all that an outcome depends on; fresh: forget what there is. Raises LearningError."""
