@@ -83,14 +83,13 @@ def _run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> tuple[Any, str]:
     """The plan, and what its dataset is called. Raises LearningError."""
-    from vla_ros.learning.collection_plan import Plan, read_plan
-    from vla_ros.policy.sentences import load_sentences
+    from vla_ros.learning.collection_plan import Plan, check_plan, read_plan
 
     if bool(args.plan) == bool(args.task):
         raise LearningError("name a plan, such as mt10, or the tasks with --task")
     if args.plan:
         path = named_file(args.plan, "collection")
         return read_plan(path), path.stem
-    for task in args.task:
-        load_sentences().usual(task)
-    return Plan(dict.fromkeys(args.task, args.episodes)), "-".join(task.removesuffix("-v3") for task in args.task)
+    plan = Plan(dict.fromkeys(args.task, args.episodes))
+    check_plan(plan, "--task")
+    return plan, "-".join(task.removesuffix("-v3") for task in args.task)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_ros.learning.augmentation import augmented
-from vla_ros.learning.experience import PLACES_WIDTH, Experience, chunks_at, stride_of
-from vla_ros.learning.recipe import AugmentationConfig
+from vla_ros.learning.experience import Experience, chunks_at, stride_of
+from vla_ros.learning.recipe import PLACES, AugmentationConfig
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.vla import Places, VLAModel
@@ -71,7 +71,7 @@ class BatchMaker:
 
     def _places(self, frames: NDArray[np.int64]) -> Places:
         """Seen from the tool: a shifted image shows both, and says little of where the base is."""
-        tool = np.tile(self._experience.states[frames, POSITION], PLACES_WIDTH // 3)  # (B, 9)
+        tool = np.tile(self._experience.states[frames, POSITION], PLACES)  # (B, 9)
         positions = self._experience.places[frames] - tool
         return Places(torch.from_numpy(positions), torch.from_numpy(self._experience.places_known[frames]))
 

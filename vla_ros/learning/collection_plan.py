@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 
-from vla_ros.errors import ContractError, LearningError
+from vla_ros.errors import ContractError, LearningError, PolicyError
 from vla_ros.learning.demonstration import NOISE, Noise, Take
+from vla_ros.learning.experts import subtask_names
+from vla_ros.learning.values import Natural
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.scenes import Kind, Scene
 from vla_ros.sim.variations import Variation
@@ -19,13 +20,6 @@ from vla_ros.strict_yaml import read_mapping
 
 _HALF_OPEN_FROM = 1000  # variations: apart from the others, as long as those are fewer
 _OPENING = (0.35, 0.65)  # share of the way that they are open at the start
-
-
-def _not_negative(value: Any) -> str | None:
-    return None if value >= 0 else "must be at least 0"
-
-
-Natural = Annotated[int, _not_negative]
 
 
 @dataclass(frozen=True)
@@ -54,15 +48,28 @@ def read_plan(path: Path) -> Plan:
     if problems or isinstance(plan, Broken):
         lines = "".join(f"\n  {problem.path}: {problem.text}" for problem in problems)
         raise LearningError(f"{path} is not a plan of a collection:{lines}")
-    known = load_sentences().tasks
-    for task in (*plan.tasks, *plan.half_open):
-        if task not in known:
-            raise LearningError(f"{path}: '{task}' is not a task; choose from {', '.join(known)}")
+    check_plan(plan, str(path))
     return plan
 
 
+def check_plan(plan: Plan, where: str) -> None:
+    """Raises LearningError for a plan that cannot be carried out, and names the valid choices. where: named in it."""
+    if not any((*plan.tasks.values(), *plan.half_open.values())):
+        raise LearningError(f"{where}: tasks: name at least one, and how many episodes of it")
+    table = load_sentences()
+    try:
+        for key, tasks in (("tasks", plan.tasks), ("half_open", plan.half_open)):
+            for task in tasks:
+                table.usual(task)
+                subtask_names(task)
+                if key == "half_open":
+                    table.opposite(task)
+    except (PolicyError, LearningError) as error:
+        raise LearningError(f"{where}: {key}: {error}") from error
+
+
 def takes_of(plan: Plan) -> list[Take]:
-    """Every episode of a plan, the tasks taking turns. Raises PolicyError for a half open task without an opposite."""
+    """Every episode of a plan, the tasks taking turns."""
     queues = [[_plain(plan, task, index) for index in range(count)] for task, count in plan.tasks.items()]
     queues += [[_half_open(plan, task, index) for index in range(count)] for task, count in plan.half_open.items()]
     longest = max((len(queue) for queue in queues), default=0)

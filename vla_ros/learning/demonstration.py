@@ -3,11 +3,13 @@
 What is executed is noisy, what is recorded as the action is the clean one: so the data shows how to recover (Laskey et
 al., "DART: noise injection for robust imitation learning", 2017). The noise comes in bursts and is marked, because a
 chunk of actions that reaches into a burst would be one that nobody carried out. The expert moves within the contract's
-limits, so that what is learned can be carried out behind the guard.
+limits, and acts on what it saw two steps ago, as it would in the live loop: so what is learned can be carried out
+behind the guard.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import Limits
 from vla_ros.learning.experts import Decision, Expert, subtask_names
-from vla_ros.policy.metaworld_action import CONTROL_DT_S, REACH_MAX, REACH_MIN, to_gripper, to_velocity
+from vla_ros.learning.values import NotNegative, Portion, Range
+from vla_ros.policy.metaworld_action import CONTROL_DT_S, to_gripper, to_velocity
 from vla_ros.sim.objects import THINGS
 from vla_ros.sim.robot import SimRobot, SimState
 from vla_ros.sim.scenes import PLAIN, Scene
@@ -30,6 +33,7 @@ MAX_STEPS = 500
 _FRAMES_AFTER_SUCCESS = 6
 _VISIBLE_PX = 4  # of 64 x 64
 _NO_FORCE = 0.5
+_LAG_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,11 @@ class Noise:
     is moved away from where the task starts it, at most, along each axis.
     """
 
-    rate_per_s: float = 0.8
-    duration_s: tuple[float, float] = (0.05, 0.3)
-    speed_m_s: tuple[float, float] = (0.1, 0.5)
-    gripper_share: float = 0.15
-    start_m: float = 0.08
+    rate_per_s: NotNegative = 0.8
+    duration_s: Range = (0.05, 0.3)
+    speed_m_s: Range = (0.1, 0.5)
+    gripper_share: Portion = 0.15
+    start_m: NotNegative = 0.08
 
 
 NOISE = Noise()
@@ -144,6 +148,7 @@ class _Run:
     velocity: FloatArray = field(default_factory=lambda: np.zeros(3))
     gripper: float = _NO_FORCE
     steps: int = 0
+    seen: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=_LAG_STEPS + 1))
     started_m: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -177,8 +182,9 @@ class _Run:
 
     def _step(self) -> _Step:
         state = self.robot.state()
-        decision = self.expert.decide(self.robot.observed_as(self.take.task))
-        clean = self.limiter.limit(_within_reach(to_velocity(decision.action), state), self.velocity)
+        self.seen.append(self.robot.observed_as(self.take.task))
+        decision = self.expert.decide(self.seen[0])
+        clean = self.limiter.limit(to_velocity(decision.action), self.velocity)
         clean_gripper = to_gripper(decision.action)
         is_perturbed = self.bursts.active(self.steps)
         executed, gripper = clean, clean_gripper
@@ -250,14 +256,6 @@ def _move_away(robot: SimRobot, rng: np.random.Generator, most_m: float) -> None
     goal = robot.state().commanded.position + rng.uniform(-most_m, most_m, 3) * [1.0, 1.0, 0.6]
     for _ in range(round(most_m * 200)):
         robot.step(goal, _NO_FORCE)
-
-
-def _within_reach(velocity: FloatArray, state: SimState) -> FloatArray:
-    """No velocity out of the box that the robot keeps the commanded hand in."""
-    reached = state.commanded.position + velocity * CONTROL_DT_S
-    inside = np.clip(reached, state.privileged[REACH_MIN], state.privileged[REACH_MAX])
-    kept: FloatArray = (inside - state.commanded.position) / CONTROL_DT_S
-    return kept
 
 
 def _shortened(vector: FloatArray, bound: float) -> FloatArray:

@@ -27,8 +27,7 @@ from vla_ros.types import (
     Pose,
 )
 
-PLACES_WIDTH = 9
-# Columns of Meta-World's observation: the first thing, the second thing, the goal.
+# Columns of Meta-World's observation: three numbers for each of the recipe's PLACES.
 _PLACES = (4, 5, 6, 11, 12, 13, 36, 37, 38)
 
 

@@ -5,31 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from vla_ros.errors import ContractError, LearningError
+from vla_ros.learning.values import Count, Natural, NotNegative, Positive, Share
 from vla_ros.model.config import VLAConfig, validated
 from vla_ros.strict import Broken, Problem, build
 from vla_ros.strict_yaml import read_mapping
 
-
-def _above_zero(value: Any) -> str | None:
-    return None if value > 0 else "must be above 0"
-
-
-def _not_negative(value: Any) -> str | None:
-    return None if value >= 0 else "must be at least 0"
-
-
-def _share(value: Any) -> str | None:
-    return None if 0.0 <= value < 1.0 else "must be at least 0 and less than 1"
-
-
-Positive = Annotated[float, _above_zero]
-NotNegative = Annotated[float, _not_negative]
-Share = Annotated[float, _share]
-Count = Annotated[int, _above_zero]
-Natural = Annotated[int, _not_negative]
+PLACES = 3
+"""Which a recording tells of: the task's first thing, its second thing, its goal."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +65,8 @@ class Recipe:
     data: folders of datasets. model: the network. contract: of the robot it is for, by name or file. steps: of the
     optimiser, on batch_size samples each. learning_rate is reached after warmup_steps and falls as a cosine to 2 % of
     itself. ema: how much of the averaged weights each step keeps. clip: largest norm of the gradient.
-    alignment, grounding: weights of these losses beside the action's. interventions: weight of frames that a human's
-    takeover recorded, 1 for no more than others. checkpoint_steps: how often what a resume needs is written.
+    alignment, grounding: weights of these losses beside the action's. checkpoint_steps: how often what a resume needs
+    is written.
     """
 
     data: tuple[str, ...]
@@ -136,4 +121,8 @@ def _contradictions(recipe: Recipe) -> list[str]:
         faults.append("curriculum.thresholds: one is needed for each level but the last")
     if recipe.warmup_steps >= recipe.steps:
         faults.append(f"warmup_steps: {recipe.warmup_steps} leave nothing of {recipe.steps} steps")
+    if recipe.model.places not in (0, PLACES):
+        faults.append(f"model.places: {recipe.model.places}; recordings tell of {PLACES} places: choose 0 or {PLACES}")
+    if recipe.model.fusion.history:
+        faults.append(f"model.fusion.history: {recipe.model.fusion.history}; training shows single frames: choose 0")
     return faults

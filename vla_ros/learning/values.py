@@ -1,0 +1,34 @@
+"""What a single value in a recipe or a plan may be, for `strict`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+
+def _above_zero(value: Any) -> str | None:
+    return None if value > 0 else "must be above 0"
+
+
+def _not_negative(value: Any) -> str | None:
+    return None if value >= 0 else "must be at least 0"
+
+
+def _share(value: Any) -> str | None:
+    return None if 0.0 <= value < 1.0 else "must be at least 0 and less than 1"
+
+
+def _portion(value: Any) -> str | None:
+    return None if 0.0 <= value <= 1.0 else "must be from 0 to 1"
+
+
+def _rising(value: Any) -> str | None:
+    return None if value[0] <= value[1] else "must not fall: the smallest first, then the largest"
+
+
+Positive = Annotated[float, _above_zero]
+NotNegative = Annotated[float, _not_negative]
+Share = Annotated[float, _share]
+Portion = Annotated[float, _portion]
+Count = Annotated[int, _above_zero]
+Natural = Annotated[int, _not_negative]
+Range = Annotated[tuple[NotNegative, NotNegative], _rising]
