@@ -1,4 +1,4 @@
-"""Where are the things that the task is about? Asked in training only: what the answer needs, an action needs too.
+"""Where are the things that the task is about? The answer is checked in training, and told to whoever decides.
 
 Actions say little about positions while the robot is still far away: every step is as long as is allowed. Asking for
 the positions themselves, of which a simulator knows all and a recording what was grasped, teaches vision in a fraction
@@ -26,6 +26,7 @@ class GroundingHead(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width, heads, 0.0)
         self.answer = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
+        self.telling = nn.Linear(3, width)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """tokens: (B, M, D); mask: (B, M) bool, True where real. -> (B, places, 3) [m], from the tool"""
@@ -34,8 +35,14 @@ class GroundingHead(nn.Module):
         answers: Tensor = self.answer(found)
         return answers
 
-    def loss(self, tokens: Tensor, mask: Tensor, places: Tensor, known: Tensor) -> Tensor:
-        """Mean absolute error [0.1 m]. places: (B, 3 * places) [m]; known: the same shape, bool. -> ()"""
-        error: Tensor = (self(tokens, mask).flatten(1) - places).abs() / _SCALE_M  # (B, 3 * places)
-        counted = known.to(error.dtype)
-        return (error * counted).sum() / counted.sum().clamp(min=1.0)
+    def tell(self, answers: Tensor) -> Tensor:
+        """Answers as tokens beside what they were found in. (B, places, 3) -> (B, places, D)"""
+        told: Tensor = self.questions + self.telling(answers / _SCALE_M)
+        return told
+
+
+def grounding_loss(answers: Tensor, places: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute error [0.1 m]. answers: (B, places, 3); places: (B, 3 * places) [m]; known: as places, bool. -> ()"""
+    error = (answers.flatten(1) - places).abs() / _SCALE_M  # (B, 3 * places)
+    counted = known.to(error.dtype)
+    return (error * counted).sum() / counted.sum().clamp(min=1.0)

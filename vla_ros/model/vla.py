@@ -22,7 +22,7 @@ from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig
 from vla_ros.model.decoders import make_head
 from vla_ros.model.fusion import FusedFeatures, HierarchicalFusion
-from vla_ros.model.grounding import GroundingHead
+from vla_ros.model.grounding import GroundingHead, grounding_loss
 from vla_ros.model.inputs import ModelInputs, build_inputs
 from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
@@ -33,13 +33,17 @@ _TOKEN_TYPES = ("state", "word", "sentence")
 
 @dataclass(frozen=True, eq=False)
 class Perception:
-    """memory: what the decoder works from. frame_features: (B, D), what a later instant is given as history."""
+    """memory: what the decoder works from. frame_features: (B, D), what a later instant is given as history.
+
+    places: (B, places, 3) [m], where the things of the task are, from the tool; None without a head for them.
+    """
 
     memory: Memory
     frame_features: Tensor
     vision: MultiViewFeatures
     language: HierarchicalLanguageFeatures
     fusion: FusedFeatures
+    places: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,12 @@ class VLAModel(nn.Module):
         fused = self.reasoning(self.memory(fusion.fused_features))
         tokens = torch.cat([fusion.vision_attended, fusion.language_attended], dim=1)  # (B, N + 1 + L + S, D)
         mask = torch.cat([seen_mask, read_mask], dim=1)
-        return Perception(Memory(tokens, mask, fused), fusion.frame_features, vision, language, fusion)
+        places = None
+        if self.grounding is not None:
+            places = self.grounding(tokens, mask)  # (B, places, 3)
+            tokens = torch.cat([tokens, self.grounding.tell(places)], dim=1)
+            mask = torch.cat([mask, mask.new_ones(places.shape[:2])], dim=1)
+        return Perception(Memory(tokens, mask, fused), fusion.frame_features, vision, language, fusion, places)
 
     def act(
         self, perception: Perception, prefix: Prefix | None = None, generator: torch.Generator | None = None
@@ -134,7 +143,7 @@ class VLAModel(nn.Module):
         perception = self.perceive(inputs)
         action = self.decoder.loss(perception.memory, target, self.action_statistics, weights, generator)
         alignment = self._alignment_loss(perception, inputs.command.input_ids)
-        return Losses(action, alignment, self._grounding_loss(perception.memory, places))
+        return Losses(action, alignment, self._grounding_loss(perception, places))
 
     def aligned(self, perception: Perception) -> tuple[Tensor, Tensor] | None:
         """What monitor_alignment compares: what is seen and what is said, as unit vectors of one space, (B, D) each."""
@@ -150,11 +159,10 @@ class VLAModel(nn.Module):
         vision, language = perception.vision.fused_features, perception.language.global_features
         return self.alignment.loss(vision, language, instruction)
 
-    def _grounding_loss(self, memory: Memory, places: Places | None) -> Tensor:
-        if self.grounding is None or places is None:
-            return memory.pooled.new_zeros(())
-        loss: Tensor = self.grounding.loss(memory.tokens, memory.mask, places.positions, places.known)
-        return loss
+    def _grounding_loss(self, perception: Perception, places: Places | None) -> Tensor:
+        if perception.places is None or places is None:
+            return perception.frame_features.new_zeros(())
+        return grounding_loss(perception.places, places.positions, places.known)
 
     def _perception_tokens(self, vision: MultiViewFeatures, state: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.state_encoder(self.state_statistics.normalise(state)) + self.token_types["state"]  # (B, D)
