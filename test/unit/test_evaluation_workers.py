@@ -218,7 +218,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_was_measured(
         text=True,
         start_new_session=True,
     )
-    deadline_s = time.monotonic() + 60.0
+    deadline_s = time.monotonic() + 90.0
     while not (logs := list(tmp_path.glob("evaluation/*.jsonl"))) or len(logs[0].read_text().splitlines()) < 2:
         assert program.poll() is None and time.monotonic() < deadline_s, program.communicate()
         time.sleep(0.05)
