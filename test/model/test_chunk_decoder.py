@@ -304,13 +304,13 @@ def _waves(generator: torch.Generator, samples: int = 64) -> Tensor:
     return rows
 
 
-def test_flow_matching_goes_one_way_or_the_other_where_regression_stays_between():
+def test_flow_matching_goes_one_way_or_the_other_where_regression_has_one_answer_for_all():
     drawn = {}
     for kind in KINDS:
         head = _head(kind, max_prefix=0)
         _fit(head, _two_ways, 60 if kind == "regression" else 400)
         drawn[kind] = head.sample(_condition(400), ActionStatistics.identity(), generator=_generator(1))[..., 0]
-    assert drawn["regression"].abs().max() < 0.25
+    assert drawn["regression"].std(dim=0).max() < 1e-3 and drawn["regression"].abs().max() < 1.25
     left, right = (drawn["flow"] + 1.0).abs().amax(dim=-1) < 0.25, (drawn["flow"] - 1.0).abs().amax(dim=-1) < 0.25
     assert (left | right).float().mean() >= 0.9  # all rows of a chunk go the same way
     assert left.float().mean() >= 0.25 and right.float().mean() >= 0.25
@@ -319,7 +319,7 @@ def test_flow_matching_goes_one_way_or_the_other_where_regression_stays_between(
 @both
 def test_a_chunk_continues_its_prefix(kind):
     head = _head(kind)
-    _fit(head, _waves, 250)
+    _fit(head, _waves, 400 if kind == "regression" else 250)
     truth = _waves(_generator(7), 100)
     prefix = Prefix(truth, torch.full((100,), 3))
     error = _errors(head, truth, prefix)

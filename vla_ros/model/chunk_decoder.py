@@ -23,6 +23,7 @@ from vla_ros.model.attention import FeedForward, MultiHeadAttention
 from vla_ros.model.config import DecoderConfig
 from vla_ros.types import ACTION_WIDTH
 
+_ROUNDED = 0.05  # below this normalised error the absolute error is rounded off into a square, so that it can settle
 _PERIODS = (4e-3, 4.0)  # of the time embedding, for times in 0..1: pi0's
 
 
@@ -303,7 +304,7 @@ class RegressionChunkDecoder(ChunkDecoder):
     """
 
     def _penalty(self, residual: Tensor) -> Tensor:
-        return residual.abs()
+        return F.smooth_l1_loss(residual, torch.zeros_like(residual), reduction="none", beta=_ROUNDED)
 
     def _residual(self, context: Context, generator: torch.Generator | None) -> Tensor:
         return self._generate(context, generator) - context.rows

@@ -42,7 +42,7 @@ class GroundingHead(nn.Module):
 
 
 def grounding_loss(answers: Tensor, places: Tensor, known: Tensor) -> Tensor:
-    """Mean absolute error [0.1 m]. answers: (B, places, 3); places: (B, 3 * places) [m]; known: as places, bool. -> ()"""
+    """Mean absolute error [0.1 m]. answers: (B, places, 3); places, and known, bool: (B, 3 * places) [m]. -> ()"""
     error = (answers.flatten(1) - places).abs() / _SCALE_M  # (B, 3 * places)
     counted = known.to(error.dtype)
     return (error * counted).sum() / counted.sum().clamp(min=1.0)

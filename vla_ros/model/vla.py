@@ -61,7 +61,7 @@ class Losses:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where the things of the task are. positions: (B, 3 * places) [m], from the tool, in base axes; known: the same shape, bool."""
+    """Where the things of the task are, from the tool. positions: (B, 3 * places) [m], base axes; known: bool."""
 
     positions: Tensor
     known: Tensor
