@@ -38,8 +38,8 @@ STEP_NS = round(CONTROL_DT_S * NS_PER_S)
 JOINT_NAMES = (*(f"right_j{i}" for i in range(7)), "r_close", "l_close")
 TASKS: tuple[str, ...] = tuple(sorted(ALL_V3_ENVIRONMENTS))
 DEFAULT_VARIATION = Variation("test", 0)
-# Where Meta-World's observation says what a task is about: two things and the goal.
-_FINGERS_APART, _FIST = 3, 0.25  # of the widest opening
+_FINGERS_APART, _FIST = 3, 0.25  # where in Meta-World's observation; share of the widest opening
+# Where it says what a task is about: two things and the goal.
 _PLACES = [4, 5, 6, 11, 12, 13, 36, 37, 38]
 
 
@@ -120,6 +120,7 @@ class SimRobot:
         mujoco.mj_forward(self._environment.model, self._environment.data)
         self._observation = self._environment._get_obs()
         self._look = dress(self._environment.model, scene, self._observation[_PLACES].reshape(3, 3))
+        mujoco.mj_camlight(self._environment.model, self._environment.data)  # where cameras and lights are now
         self._success = False
 
     def step(self, commanded_position: FloatArray, gripper: float) -> None:

@@ -23,7 +23,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # The joint that opens, and whether its coordinate falls as it does: the share that is open is 0 closed to 1 open.
 _OPENING = {"drawer": ("goal_slidey", -0.16), "window": ("window_slide", 0.2)}
-_FIELDS = ("light_pos", "light_diffuse", "light_ambient", "mat_rgba", "geom_rgba", "cam_pos", "cam_quat", "site_rgba")
+_FIELDS = ("light_dir", "light_diffuse", "light_ambient", "mat_rgba", "geom_rgba", "cam_pos", "cam_pos0", "site_rgba")
 _TABLE_M = ((-0.4, 0.42), (0.4, 0.95))
 _CLEAR_OF_M = 0.14
 _SHAPES = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CYLINDER)
@@ -135,7 +135,9 @@ def _joint(task: str) -> tuple[str, float]:
 def _vary_light(model: Any, rng: np.random.Generator) -> None:
     model.light_diffuse[:] *= rng.uniform(0.5, 1.3) * rng.uniform(0.9, 1.1, 3)
     model.light_ambient[:] *= rng.uniform(0.5, 1.5)
-    model.light_pos[:] += rng.uniform(-0.5, 0.5, model.light_pos.shape)
+    # Meta-World's lights are directional: where they stand makes no difference.
+    turned = model.light_dir + rng.uniform(-0.3, 0.3, model.light_dir.shape)
+    model.light_dir[:] = turned / np.linalg.norm(turned, axis=1, keepdims=True)
 
 
 def _vary_colours(model: Any, rng: np.random.Generator) -> None:
@@ -151,7 +153,9 @@ def _varied_views(model: Any, rng: np.random.Generator) -> Mapping[str, FreeView
     views: dict[str, FreeView | str] = {}
     for name, place in VIEWS.items():
         if isinstance(place, str):
-            model.cam_pos[model.camera(place).id] += rng.uniform(-0.005, 0.005, 3)
+            bump = rng.uniform(-0.005, 0.005, 3)
+            for positions in (model.cam_pos, model.cam_pos0):  # a camera that stands, and one that follows the hand
+                positions[model.camera(place).id] += bump
             views[name] = place
             continue
         x, y, z = np.asarray(place.look_at) + rng.uniform(-0.02, 0.02, 3)
