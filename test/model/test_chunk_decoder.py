@@ -319,7 +319,7 @@ def test_flow_matching_goes_one_way_or_the_other_where_regression_has_one_answer
 @both
 def test_a_chunk_continues_its_prefix(kind):
     head = _head(kind)
-    _fit(head, _waves, 400 if kind == "regression" else 250)
+    _fit(head, _waves, 700 if kind == "regression" else 250)
     truth = _waves(_generator(7), 100)
     prefix = Prefix(truth, torch.full((100,), 3))
     error = _errors(head, truth, prefix)

@@ -241,7 +241,7 @@ def test_regression_learns_sixteen_samples_by_heart_and_heeds_the_words() -> Non
         with torch.inference_mode():
             return float(built.eval().loss(inputs, target, generator=noise()).action)
 
-    _fit(built, 300, lambda: loss() < 5e-4)
+    _fit(built, 450, lambda: loss() < 5e-4)
     assert loss() < 1e-3
     actions = act(built.eval(), inputs)
     assert (actions[0::2] - actions[1::2]).abs().amax(dim=(1, 2)).min() > 0.1
