@@ -50,9 +50,9 @@ def experience(
     )
 
 
-def tiny_schema(views: Sequence[str] = VIEWS) -> Schema:
-    """What `vla_ros collect` writes for two tasks, but with pictures of 32 x 32 pixels."""
-    return schema_of(pose_contract(), Plan(dict.fromkeys(TASKS, 1)), (SIZE_PX, SIZE_PX), views, False)
+def tiny_schema(views: Sequence[str] = VIEWS, image_size: tuple[int, int] = (SIZE_PX, SIZE_PX)) -> Schema:
+    """What `vla_ros collect` writes for two tasks, but with tiny pictures. image_size: width, height [pixels]."""
+    return schema_of(pose_contract(), Plan(dict.fromkeys(TASKS, 1)), image_size, views, False)
 
 
 def write_demonstrations(folder: Path, episodes: int, frames: int = 10, schema: Schema | None = None) -> Path:
@@ -82,6 +82,7 @@ def _record(number: int, frames: int, schema: Schema) -> EpisodeRecord:
     action[:, 7] = grey / 1000.0
     action[:, 13] = state[:, 14] = 0.5
     columns["is_perturbed"] = rng.random((frames, 1)) < 0.1
-    pictures = [np.full((SIZE_PX, SIZE_PX, 3), value, np.uint8) for value in grey]
+    (shape,) = {feature.shape for feature in schema.views.values()}
+    pictures = [np.full(shape, value, np.uint8) for value in grey]
     files = [encode(picture, "png").pixels.tobytes() for picture in pictures]
     return EpisodeRecord("do it", dict.fromkeys(schema.views, files), columns, {})

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,7 +72,7 @@ class Demonstration:
     take: Take
     success: bool
     images: Mapping[str, list[bytes]]
-    columns: Mapping[str, NDArray[np.generic]]
+    columns: Mapping[str, NDArray[Any]]
     subtasks: tuple[str, ...]
 
 

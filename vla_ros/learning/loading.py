@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,31 @@ from vla_ros.model.preprocessing import Preprocessing
 from vla_ros.types import Frame
 
 _CACHE = ".decoded"
+_COLUMNS = ("observation.state", "observation.environment_state", "action", "is_perturbed")
+_FACTS = ("metaworld_task", "success", "scene")
 
 
-def load_experience(folders: Sequence[Path], preprocessing: dict[str, Preprocessing]) -> Experience:
+def open_datasets(folders: Sequence[Path], views: Sequence[str]) -> list[Dataset]:
+    """What a network that looks through these views is trained on.
+
+    Raises DataError for what is no dataset, and LearningError for one that lacks something.
+    """
+    datasets = [Dataset.open(folder) for folder in folders]
+    for dataset in datasets:
+        _check_complete(dataset, views)
+    return datasets
+
+
+def load_experience(datasets: Sequence[Dataset], preprocessing: Mapping[str, Preprocessing]) -> Experience:
     """Several datasets, checked. preprocessing: of each view that the network looks through.
 
-    Raises DataError, naming file and row, and LearningError if a dataset lacks a view.
+    Raises DataError, naming file and row, and LearningError for datasets that do not fit each other.
     """
-    return joined([_load_one(folder, preprocessing) for folder in folders])
+    return joined([_load_one(dataset, preprocessing) for dataset in datasets])
 
 
-def _load_one(folder: Path, preprocessing: dict[str, Preprocessing]) -> Experience:
-    dataset = Dataset.open(folder)
+def _load_one(dataset: Dataset, preprocessing: Mapping[str, Preprocessing]) -> Experience:
     check_dataset(dataset, decode_images=False)  # those are when they are decoded
-    for view in preprocessing:
-        if view not in dataset.schema.views:
-            raise LearningError(f"{folder} has no view '{view}'; it has {', '.join(dataset.schema.views)}")
     states = dataset.column("observation.state")
     episodes = np.repeat(np.arange(len(dataset.episodes)), [episode.length for episode in dataset.episodes])
     facts = [episode.facts for episode in dataset.episodes]
@@ -56,13 +66,27 @@ def _load_one(folder: Path, preprocessing: dict[str, Preprocessing]) -> Experien
     )
 
 
+def _check_complete(dataset: Dataset, views: Sequence[str]) -> None:
+    """Raises LearningError for a dataset that lacks something."""
+    schema = dataset.schema
+    for what, wanted, there in (
+        ("view", views, schema.views),
+        ("column", _COLUMNS, schema.columns),
+        ("fact of its episodes", _FACTS, schema.facts),
+    ):
+        for name in wanted:
+            if name not in there:
+                raise LearningError(f"{dataset.folder} has no {what} '{name}'; it has {', '.join(there) or 'none'}")
+
+
 def _decoded(dataset: Dataset, view: str, how: Preprocessing) -> NDArray[np.uint8]:
     """All images of a view as the network wants them, (N, S, S, 3), made once and kept beside the dataset."""
     size = how.size
-    path = dataset.folder / _CACHE / f"{view}_{size}_{dataset.frames}.npy"
+    look = "-".join(map(str, (how.resample.name.lower(), *how.bar_colour)))
+    path = dataset.folder / _CACHE / f"{view}_{size}_{look}_{dataset.frames}.npy"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        draft = path.with_suffix(".part")
+        draft = path.with_suffix(f".{os.getpid()}")
         array = np.lib.format.open_memmap(draft, "w+", np.uint8, (dataset.frames, size, size, 3))
         images = tqdm(dataset.images(view), f"decoding {view}", dataset.frames, unit="frame")
         for index, data in enumerate(images):

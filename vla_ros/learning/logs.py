@@ -54,10 +54,6 @@ class TrainingLog:
             writer.writerows(self._rows)
         draft.replace(self._path)
 
-    def close(self) -> None:
-        """The last flush."""
-        self.flush()
-
     def _add(self, kind: str, values: Mapping[str, Any]) -> None:
         numbers = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in values.items()}
         self._rows.append({"kind": kind, **numbers})

@@ -67,7 +67,8 @@ def resume(folder: Path, trainer: CurriculumTrainer) -> Standing | None:
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise LearningError(f"{path} is not a state to go on from: {error}; remove it to start anew") from error
     weights, average, moments = loaded
-    if set(weights) != set(trainer.trained):
+    shapes = {name: value.shape for name, value in trainer.trained.items()}
+    if {name: value.shape for name, value in weights.items()} != shapes:
         raise LearningError(f"{path} is of another network; choose another output folder, or remove it")
     with torch.no_grad():
         for name, value in trainer.trained.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from vla_ros.learning.batches import BatchMaker, measured_statistics
 from vla_ros.learning.curriculum import CurriculumSampler
 from vla_ros.learning.curves import draw_curves
 from vla_ros.learning.experience import Experience, difficulty
-from vla_ros.learning.loading import load_experience
+from vla_ros.learning.loading import load_experience, open_datasets
 from vla_ros.learning.logs import TrainingLog
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.train_state import resume, save_state
@@ -31,7 +32,7 @@ from vla_ros.model.vla import VLAModel
 from vla_ros.policy.sentences import load_sentences
 
 STATE, BEST, LAST, LOG, CURVES = "state", "best", "last", "log.csv", "curves.png"
-RECORD = "training.json"
+RECORD, RECIPE = "training.json", "recipe.json"
 _HELD_OUT_SEED = 7
 
 Rollouts = Callable[[Path, tuple[str, ...]], float]
@@ -68,15 +69,22 @@ def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str,
 
     record: what is stored with them, of where they come from. Raises LearningError, DataError, ModelError.
     """
+    for view in recipe.model.views:
+        if view not in contract.cameras:
+            raise LearningError(
+                f"model.views: {contract.name} has no camera '{view}'; choose from {', '.join(contract.cameras)}"
+            )
+    datasets = open_datasets([Path(folder) for folder in recipe.data], recipe.model.views)
     torch.manual_seed(recipe.seed)
-    model = _network(recipe, ActionStatistics.identity(), ActionStatistics.identity())
+    model = VLAModel(recipe.model, ActionStatistics.identity(), ActionStatistics.identity())
     preprocessing = {view: model.vision.encoder_of(view).preprocessing for view in recipe.model.views}
-    experience = load_experience([Path(folder) for folder in recipe.data], preprocessing)
+    experience = load_experience(datasets, preprocessing)
     parts = split(experience, recipe.validation.share)
     decoder = recipe.model.decoder
     statistics = measured_statistics(experience, parts.training, decoder.horizon, decoder.dt_s)
     model.action_statistics, model.state_statistics = statistics
     trainer = _trainer(recipe, model, experience, parts)
+    _check_same(output, {**asdict(recipe), "frames": len(experience)})
     tasks = tuple(sorted(set(experience.tasks)))
     run = _Run(recipe, contract, output, {**record, "tasks": list(tasks)}, trainer, rollouts, tasks)
     return run.to_the_end()
@@ -137,8 +145,10 @@ class _Run:
         bar.write(f"step {self.trainer.step}: {score:.0%} of rollouts succeed")
         if score > self.best_score:
             self.best_score, self.best_step = score, self.trainer.step
-            shutil.rmtree(self.output / BEST, ignore_errors=True)
-            shutil.copytree(folder, self.output / BEST)
+            draft = self.output / f".{BEST}"
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(folder, draft)
+            _put(draft, self.output / BEST)
 
     def _save(self, log: TrainingLog) -> None:
         if self.trainer.is_main:
@@ -146,10 +156,11 @@ class _Run:
             save_state(self.output / STATE, self.trainer, self.best_score, self.best_step)
 
     def _finish(self, log: TrainingLog) -> Path:
-        last = self._checkpoint(LAST)
-        log.close()
-        draw_curves(self.output / LOG, self.output / CURVES)
-        return self.output / BEST if self.best_step >= 0 else last
+        if self.trainer.is_main:
+            self._checkpoint(LAST)
+            log.flush()
+            draw_curves(self.output / LOG, self.output / CURVES)
+        return self.output / (BEST if self.best_step >= 0 else LAST)
 
     def _checkpoint(self, name: str) -> Path:
         """The averaged weights as a checkpoint, in the place of an older one."""
@@ -159,8 +170,7 @@ class _Run:
             save_checkpoint(draft, self.trainer.model, self.contract, is_trained=True)
         record = {**self.record, "step": self.trainer.step, "recipe": asdict(self.recipe)}
         (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
+        _put(draft, folder)
         return folder
 
 
@@ -169,8 +179,29 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def _network(recipe: Recipe, actions: ActionStatistics, states: ActionStatistics) -> VLAModel:
-    return VLAModel(recipe.model, actions, states)
+def _check_same(output: Path, wanted: Mapping[str, Any]) -> None:
+    """Write down what is trained, or compare it with what is written there. Raises LearningError."""
+    path = output / RECIPE
+    text = json.dumps(wanted, indent=2) + "\n"
+    if path.exists():
+        begun, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        others = sorted(key for key in {*begun, *now} if begun.get(key) != now.get(key))
+        if others:
+            raise LearningError(
+                f"{output} was begun with another recipe or other data: {', '.join(others)}; choose another folder, "
+                "or remove that one"
+            )
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _put(draft: Path, folder: Path) -> None:
+    """A whole folder in the place of an older one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.replace(folder)
 
 
 def _trainer(recipe: Recipe, model: VLAModel, experience: Experience, parts: Split) -> CurriculumTrainer:

@@ -44,5 +44,4 @@ class GroundingHead(nn.Module):
 def grounding_loss(answers: Tensor, places: Tensor, known: Tensor) -> Tensor:
     """Mean absolute error [0.1 m]. answers: (B, places, 3); places, and known, bool: (B, 3 * places) [m]. -> ()"""
     error = (answers.flatten(1) - places).abs() / _SCALE_M  # (B, 3 * places)
-    counted = known.to(error.dtype)
-    return (error * counted).sum() / counted.sum().clamp(min=1.0)
+    return error.masked_fill(~known, 0.0).sum() / known.sum().clamp(min=1)

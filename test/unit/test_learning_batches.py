@@ -1,0 +1,134 @@
+"""From a dataset to batches: pictures decoded once, sentences of the task, places seen from the tool."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dataset_builders
+import numpy as np
+import pytest
+from learning_builders import experience, tiny_schema, write_demonstrations
+from PIL import Image
+
+from vla_ros.errors import DataError, LearningError
+from vla_ros.policy.sentences import load_sentences
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
+
+from vla_ros.learning.batches import Batch, BatchMaker, measured_statistics
+from vla_ros.learning.loading import load_experience, open_datasets
+from vla_ros.learning.recipe import AugmentationConfig
+from vla_ros.model.preprocessing import Preprocessing
+
+BLACK_BARS = Preprocessing(16, Image.Resampling.BILINEAR, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+WHITE_BARS = replace(BLACK_BARS, mean=(1.0, 1.0, 1.0))
+TABLE = load_sentences()
+
+
+def maker(data: Any) -> BatchMaker:
+    """Of a network that only says what it wants, and takes sentences as they are."""
+    decoder = SimpleNamespace(horizon=4, dt_s=0.05)
+    config = SimpleNamespace(views=tuple(data.images), decoder=decoder)
+    language = SimpleNamespace(tokenize_commands=lambda sentences: sentences)
+    return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE)  # type: ignore[arg-type]
+
+
+def front(batch: Batch) -> torch.Tensor:
+    """(B, 3, S, S)"""
+    images = batch.inputs.images["front"]
+    assert isinstance(images, torch.Tensor)
+    return images
+
+
+def test_a_batch_follows_from_its_frames_and_seed() -> None:
+    data = experience([20, 20], tasks=("push-v3", "reach-v3"))
+    data.images["front"][:] = np.random.default_rng(0).integers(0, 256, data.images["front"].shape, np.uint8)
+    frames = np.array([0, 25, 3, 39])
+    one, again, other = (maker(data).make(frames, (seed, 5), AugmentationConfig()) for seed in (0, 0, 1))
+    assert torch.equal(front(one), front(again))
+    assert torch.equal(one.inputs.state, again.inputs.state)
+    assert one.inputs.command == again.inputs.command
+    assert not torch.equal(front(one), front(other))
+    assert not torch.equal(one.inputs.state, other.inputs.state)
+    assert torch.equal(one.targets, other.targets)
+    assert data.states.any() == np.False_  # the recording itself is left alone
+
+
+def test_unless_told_otherwise_nothing_is_changed_but_the_sentence() -> None:
+    data = experience([20])
+    data.images["front"][:] = np.random.default_rng(0).integers(0, 256, data.images["front"].shape, np.uint8)
+    batch = maker(data).make(np.array([4, 2]), (0,))
+    assert np.array_equal(front(batch).permute(0, 2, 3, 1).numpy(), data.images["front"][[4, 2]])
+    assert batch.inputs.present["front"].all()
+
+
+def test_every_sentence_is_one_to_learn_from_of_the_frames_task() -> None:
+    data = experience([50, 50], tasks=("push-v3", "reach-v3"))
+    told: Any = maker(data).make(np.arange(100), (0,)).inputs.command
+    assert set(told[:50]) <= set(TABLE.training("push-v3"))
+    assert set(told[50:]) <= set(TABLE.training("reach-v3"))
+    assert len(set(told[:50])) > 5
+
+
+def test_places_are_seen_from_the_tool() -> None:
+    data = experience([4])
+    data.states[:, :3] = (0.1, 0.6, 0.2)
+    data.places[:, :6] = (0.1, 0.7, 0.0, 0.0, 0.0, 0.0)
+    batch = maker(data).make(np.array([2]), (0,))
+    assert batch.places.positions[0] == pytest.approx([0.0, 0.1, -0.2] + [-0.1, -0.6, -0.2] * 2)
+
+
+def test_statistics_are_of_the_rows_that_count() -> None:
+    velocities = np.zeros((8, 3))
+    velocities[4:] = 9.0  # another episode
+    data = experience([4, 4], velocities)
+    data.states[:, 6] = data.actions[:, 6] = 1.0
+    actions, states = measured_statistics(data, np.arange(4), 4, 0.05)
+    assert actions.mean[7:10].abs().max() == 0.0
+    assert states.mean[6] == 1.0
+
+
+def test_pictures_are_decoded_once_for_each_way_of_preparing_them(tmp_path: Path) -> None:
+    folder = write_demonstrations(tmp_path / "data", 2, schema=tiny_schema(image_size=(16, 12)))
+    datasets = open_datasets([folder], ("front",))
+    black, white = (load_experience(datasets, {"front": how}).images["front"] for how in (BLACK_BARS, WHITE_BARS))
+    assert black.shape == (20, 16, 16, 3)
+    assert (black[:, 0] == 0).all()
+    assert (white[:, 0] == 255).all()
+    assert np.array_equal(black[:, 2:14], white[:, 2:14])
+    files = {path: path.stat().st_mtime_ns for path in (folder / ".decoded").iterdir()}
+    load_experience(datasets, {"front": BLACK_BARS})
+    assert {path: path.stat().st_mtime_ns for path in (folder / ".decoded").iterdir()} == files
+    assert len(files) == 2
+
+
+def test_a_dataset_that_grew_is_decoded_again(tmp_path: Path) -> None:
+    folder = write_demonstrations(tmp_path / "data", 2)
+    before = load_experience(open_datasets([folder], ("front",)), {"front": BLACK_BARS})
+    grown = write_demonstrations(tmp_path / "more", 4)
+    (folder / ".decoded").rename(grown / ".decoded")
+    after = load_experience(open_datasets([grown], ("front",)), {"front": BLACK_BARS})
+    assert len(before.images["front"]) == 20
+    assert len(after.images["front"]) == len(after) == 40
+
+
+@pytest.mark.parametrize(
+    ("views", "said"),
+    [
+        (("front", "top"), "has no view 'top'; it has front, wrist"),
+        (("front",), r"has no column 'observation\.environment_state'; it has observation\.state, action"),
+    ],
+)
+def test_a_dataset_that_lacks_something_is_refused(views: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    with pytest.raises(LearningError, match=said):
+        open_datasets([dataset_builders.write(tmp_path / "data", 1)], views)
+
+
+def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        open_datasets([tmp_path / "nowhere"], ("front",))
