@@ -126,6 +126,23 @@ def test_a_training_that_is_killed_at_random_ends_with_the_same_weights_bit_for_
     assert_same(output, uninterrupted)
 
 
+def test_a_training_that_is_interrupted_in_a_later_stage_goes_on_in_that_stage(
+    data: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    def interrupted_at_step_10(checkpoint: Path, tasks: tuple[str, ...]) -> float:
+        if json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))["step"] == 10:
+            raise KeyboardInterrupt
+        return training_program.half_succeed(checkpoint, tasks)
+
+    recipe, output = recipe_file(tmp_path, data), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        training_program.run(recipe, output, interrupted_at_step_10)
+    standing = json.loads((output / "state" / "step-00000009" / "standing.json").read_text(encoding="utf-8"))
+    assert (standing["stage"], standing["batches"], standing["best_step"]) == (2, 1, 5)
+    training_program.run(recipe, output)
+    assert_same(output, uninterrupted)
+
+
 def test_another_seed_gives_other_weights(data: Path, tmp_path: Path) -> None:
     short = {"steps": 1, "warmup_steps": 0, "validation": {"share": 0.1}, "curriculum": {}}
     weights = []
