@@ -19,7 +19,7 @@ again with the same output folder, and ends with the same weights. Leaves in the
 
   last/, best/   checkpoints: of the end, and of the highest success of rollouts (where the recipe asks for those)
   log.csv        every step's losses, every validation; curves.png shows them
-  state/         what going on needs
+  state/         what going on needs; recipe.json says of which training, and no other goes on there
 
 On several GPUs: accelerate launch -m vla_ros.cli train RECIPE"""
 

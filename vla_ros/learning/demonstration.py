@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import Limits
+from vla_ros.images import encode
 from vla_ros.learning.experts import Decision, Expert, subtask_names
 from vla_ros.learning.values import NotNegative, Portion, Range
 from vla_ros.policy.metaworld_action import CONTROL_DT_S, to_gripper, to_velocity
@@ -26,11 +26,12 @@ from vla_ros.sim.objects import THINGS
 from vla_ros.sim.robot import SimRobot, SimState
 from vla_ros.sim.scenes import PLAIN, Scene
 from vla_ros.sim.variations import Variation
-from vla_ros.types import ACTION_WIDTH, GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION, FloatArray, ImageArray
+from vla_ros.types import ACTION_WIDTH, GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION, FloatArray
 
 FPS = 20
 STEPS_PER_FRAME = round(1.0 / (FPS * CONTROL_DT_S))
 MAX_STEPS = 500
+MOVED_M = 0.05  # a drawer or window that began half open
 _FRAMES_AFTER_SUCCESS = 6
 _VISIBLE_PX = 4  # of 64 x 64
 _NO_FORCE = 0.5
@@ -109,7 +110,7 @@ class _Bursts:
 
 
 class Limiter:
-    """Velocities as the guard would let them pass. Raises nothing: any velocity has an answer."""
+    """Velocities as the guard would let them pass."""
 
     def __init__(self, limits: Limits) -> None:
         self._speed_m_s = limits.max_linear_velocity_m_s
@@ -165,20 +166,20 @@ class _Run:
         """One frame and the steps up to the next."""
         state = self.robot.state()
         for view, image in self.robot.render().items():
-            tape.images.setdefault(view, []).append(png(image))
-        seen = self.robot.visible("front")
+            tape.images.setdefault(view, []).append(encode(image, "png").pixels.tobytes())
+        seen, is_holding = self.robot.visible("front"), bool(self.robot.held())
         gripper_before = self.gripper
         steps = [self._step() for _ in range(STEPS_PER_FRAME)]
         velocity = np.mean([step.velocity for step in steps], axis=0)
         tape.add(
-            observation__state=state_row(state, gripper_before),
+            observation__state=_state_row(state, gripper_before),
             observation__environment_state=state.privileged[:39].astype(np.float32),
             action=_action_row(state, velocity, steps[0].gripper),
             subtask=np.array(steps[0].decision.phase),
             is_perturbed=np.array(any(step.is_perturbed for step in steps)),
             label__visible=np.array([seen.get(thing, 0) >= _VISIBLE_PX for thing in THINGS]),
             next__success=np.array(self.is_done()),
-            held=np.array(bool(self.robot.held())),
+            held=np.array(is_holding),
         )
 
     def _step(self) -> _Step:
@@ -206,27 +207,17 @@ class _Step:
     is_perturbed: bool
 
 
-MOVED_M = 0.05
-
-
 def moved_as_told(task: str, before_m: float, now_m: float) -> bool:
     """Whether a drawer or window has been moved at least 5 cm in the direction that the task's name says."""
     moved_m = now_m - before_m
     return (moved_m if "-open" in task else -moved_m) >= MOVED_M
 
 
-def state_row(state: SimState, gripper: float) -> NDArray[np.float32]:
+def _state_row(state: SimState, gripper: float) -> NDArray[np.float32]:
     """What a robot knows of itself: measured pose 7, commanded pose 7, gripper 1, joint positions. -> (15 + n,)"""
     measured, commanded = state.pose, state.commanded
     parts = (measured.position, measured.quaternion, commanded.position, commanded.quaternion, [gripper])
     return np.concatenate([*parts, state.joints.positions]).astype(np.float32)
-
-
-def png(image: ImageArray) -> bytes:
-    """An RGB image as a file."""
-    done, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    assert done
-    return encoded.tobytes()
 
 
 def _action_row(state: SimState, velocity: FloatArray, gripper: float) -> NDArray[np.float32]:

@@ -22,7 +22,6 @@ from vla_ros.learning.batches import Batch, BatchMaker
 from vla_ros.learning.curriculum import CurriculumSampler, Progress, advanced
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.schedule import learning_rate
-from vla_ros.model.checkpoint import frozen_keys
 from vla_ros.model.vla import Losses, VLAModel
 
 _DRAW, _NETWORK, _VALIDATION = range(3)  # what a seed is for
@@ -192,12 +191,6 @@ class _Swapped(AbstractContextManager[None]):
             kept = ours.detach().clone()
             ours.copy_(theirs)
             theirs.copy_(kept)
-
-
-def trained_tensors(model: VLAModel) -> dict[str, Tensor]:
-    """What training changes: the rest comes from packages, and from the statistics."""
-    frozen = frozen_keys(model)
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
 def _precision() -> str:
