@@ -19,7 +19,6 @@ import yaml
 from learning_builders import write_demonstrations
 
 from vla_ros.errors import LearningError
-from vla_ros.learning.logs import read_log
 
 pytest.importorskip("torch", reason="torch is not installed")
 
@@ -27,6 +26,7 @@ import torch
 import training_program
 from safetensors.torch import load_file
 
+from vla_ros.learning.logs import read_log
 from vla_ros.model.checkpoint import load_checkpoint
 
 STEPS, CHECKPOINT_STEPS = 12, 3
