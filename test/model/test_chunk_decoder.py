@@ -330,3 +330,21 @@ def _errors(head: ChunkDecoder, truth: Tensor, prefix: Prefix | None) -> float:
     statistics = ActionStatistics.identity()
     rows = head.sample(_condition(len(truth)), statistics, prefix, _generator(1))
     return float((rows - truth)[:, 3:, 0].abs().mean())
+
+
+def test_what_is_predicted_does_not_tell_how_many_rows_are_learned_from(monkeypatch):
+    """Else the network would read off it how far away the end of an episode is, which nothing tells it later."""
+    head, seen, data = _head("regression", max_prefix=0), _Seen(), _rows()
+    predicted: list[Tensor] = []
+    decode = head._decode
+
+    def watched(rows: Tensor, times: Tensor, context: Context) -> Tensor:
+        predicted.append(decode(rows, times, context))
+        return predicted[-1]
+
+    monkeypatch.setattr(head, "_decode", watched)
+    few = torch.zeros(SAMPLES, HORIZON)
+    few[:, :2] = 1.0
+    seen.loss(head, data)
+    seen.loss(head, data, few)
+    assert torch.equal(predicted[0], predicted[1])

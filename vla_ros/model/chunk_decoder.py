@@ -105,7 +105,6 @@ class Context:
 
     keys, values: each block's view of the memory, (B, heads, M, D / heads). mask: (B, 1, 1, M) bool. pooled: (B, 1, D).
     rows: (B, H, 14), normalised, known where committed, (B, H) bool; in training known everywhere, but not to be told.
-    visible: (B, H) bool, the rows that others may look at; None for all.
     """
 
     keys: tuple[Tensor, ...]
@@ -114,7 +113,6 @@ class Context:
     pooled: Tensor
     rows: Tensor
     committed: Tensor
-    visible: Tensor | None
 
 
 class MemoryAttention(MultiHeadAttention):
@@ -189,12 +187,11 @@ class RowBlock(nn.Module):
         rows: Tensor,
         modulations: tuple[Modulation, Modulation, Modulation],
         memory: tuple[Tensor, Tensor, Tensor],
-        visible: Tensor | None,
     ) -> Tensor:
-        """rows: (B, H, D); memory: keys, values, mask; visible: (B, H) bool, for rows to look at. -> (B, H, D)"""
+        """rows: (B, H, D); memory: keys, values, mask. -> (B, H, D)"""
         to_rows, to_memory, to_mlp = modulations
         normed = to_rows(self.row_norm(rows))
-        rows = rows + self.dropout(self.row_attention(normed, normed, visible))
+        rows = rows + self.dropout(self.row_attention(normed, normed))
         rows = rows + self.dropout(self.memory_attention.look(to_memory(self.memory_norm(rows)), *memory))
         thought: Tensor = self.dropout(self.mlp(to_mlp(self.mlp_norm(rows))))
         return rows + thought
@@ -229,11 +226,12 @@ class ChunkDecoder(ActionHead):
     ) -> Tensor:
         """As ActionHead. The first 0 to max_prefix rows, drawn for each sample, are given and not learned from.
 
-        Rows of no weight are not looked at either: past the end of an episode there is nothing real in them.
+        Rows of no weight stand for the last one that has some, whatever they are. They must not be hidden instead: how
+        many there are would tell in training, but never later, how far away the end of an episode is.
         """
         weights = torch.ones_like(target[..., 0]) if weights is None else weights  # (B, H)
-        known = Prefix(target, self._drawn_lengths(target, generator))
-        context = self._context(memory, known, statistics, visible=weights > 0.0)
+        known = Prefix(_held(target, weights), self._drawn_lengths(target, generator))
+        context = self._context(memory, known, statistics)
         residual = self._residual(context, generator)  # (B, H, 14)
         return weighted_mean(self._penalty(residual).mean(dim=-1), weights * ~context.committed)
 
@@ -267,21 +265,20 @@ class ChunkDecoder(ActionHead):
         memory: Memory,
         known: Prefix,
         statistics: ActionStatistics,
-        visible: Tensor | None = None,
     ) -> Context:
         """The pooled features are a token of the memory too, so that no row ever looks at nothing."""
         pooled = memory.pooled.unsqueeze(1)  # (B, D) -> (B, 1, D)
         tokens = torch.cat((pooled, memory.tokens), dim=1)  # (B, 1 + M, D)
         allowed = F.pad(memory.mask, (1, 0), value=True)[:, None, None, :]  # (B, M) -> (B, 1, 1, 1 + M)
         keys, values = zip(*(block.memory_attention.project(tokens) for block in self.blocks), strict=True)
-        return Context(keys, values, allowed, pooled, statistics.normalise(known.rows), known.committed, visible)
+        return Context(keys, values, allowed, pooled, statistics.normalise(known.rows), known.committed)
 
     def _decode(self, rows: Tensor, times: Tensor, context: Context) -> Tensor:
         """What the rows are, from what is known of them. rows: (B, H, 14) normalised; times: (B, H). -> (B, H, 14)"""
         tokens = self.queries + self.row_in(rows)  # (B, H, 14) -> (B, H, D)
         modulations = self.modulation(times, context.pooled)
         for block, keys, values in zip(self.blocks, context.keys, context.values, strict=True):
-            tokens = block(tokens, modulations, (keys, values, context.mask), context.visible)
+            tokens = block(tokens, modulations, (keys, values, context.mask))
         decoded: Tensor = self.row_out(self.norm_out(tokens))  # (B, H, D) -> (B, H, 14)
         return decoded
 
@@ -294,6 +291,13 @@ class ChunkDecoder(ActionHead):
     def _nothing_committed(self, samples: int) -> Prefix:
         rows = self.queries.new_zeros(samples, self.horizon, ACTION_WIDTH)
         return Prefix(rows, torch.zeros(samples, dtype=torch.long, device=rows.device))
+
+
+def _held(target: Tensor, weights: Tensor) -> Tensor:
+    """Rows of no weight replaced by the last one before them that has some. (B, H, 14), (B, H) -> (B, H, 14)"""
+    index = torch.arange(target.shape[1], device=target.device) * (weights > 0.0)  # (B, H)
+    last = index.cummax(dim=1).values
+    return target.gather(1, last.unsqueeze(-1).expand_as(target))
 
 
 class RegressionChunkDecoder(ChunkDecoder):
