@@ -16,9 +16,10 @@ from metaworld.env_dict import MT10_V3
 from bench.episodes import MIN_REALTIME, WAYS, EpisodeLog, Measured, Way, realtime_factor, summary
 from bench.in_process import MAX_STEPS, Job, run_jobs
 from bench.options import Options
-from bench.report import Bar, conclude, wilson
+from bench.report import Bar, conclude
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.errors import VlaRosError
+from vla_ros.learning.evaluation.statistics import Paired, Rate
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.ros.sim_client import SimClient, Told
@@ -114,7 +115,7 @@ def _report(options: Options, log: EpisodeLog, tasks: Sequence[str], variations:
             print(f"    {task:26} {summary([episode for episode in episodes if episode.task == task])}")
         print(f"    {'all':26} {summary(episodes)}")
         if episodes:
-            low, high = wilson(sum(episode.success for episode in episodes), len(episodes))
+            low, high = _rate(episodes).interval
             print(f"    {'95 % interval':26} {low:.1%} to {high:.1%}")
     for first, second in (("bare", "in process"), ("bare", "ros"), ("in process", "ros")):
         if first in results and second in results:
@@ -123,15 +124,17 @@ def _report(options: Options, log: EpisodeLog, tasks: Sequence[str], variations:
     return conclude(options.output, "oracle", numbers, _bars(results, planned))
 
 
+def _rate(episodes: Sequence[Measured]) -> Rate:
+    return Rate(sum(episode.success for episode in episodes), len(episodes))
+
+
 def _print_discordant(first: str, second: str, ones: Sequence[Measured], others: Sequence[Measured]) -> None:
     """Episodes that went well one way only, and how likely so uneven a split is by chance (McNemar, exact)."""
     outcome = {(episode.task, episode.variation): episode.success for episode in ones}
     pairs = [(episode, outcome.get((episode.task, episode.variation), episode.success)) for episode in others]
     lost = [f"{episode.task} {episode.variation}" for episode, before in pairs if before and not episode.success]
     won = [f"{episode.task} {episode.variation}" for episode, before in pairs if episode.success and not before]
-    count = len(lost) + len(won)
-    tail = sum(math.comb(count, k) for k in range(min(len(lost), len(won)) + 1)) / 2**count
-    chance = f"p {min(1.0, 2.0 * tail):.2f}" if count else "alike"
+    chance = f"p {Paired(len(pairs), len(lost), len(won)).p:.2f}" if lost or won else "alike"
     print(f"  only {first}: {', '.join(lost) or 'none'}; only {second}: {', '.join(won) or 'none'} ({chance})")
 
 
@@ -159,7 +162,7 @@ def _numbers(results: dict[Way, list[Measured]]) -> dict[str, object]:
         way: {
             "successes": sum(episode.success for episode in episodes),
             "episodes": [asdict(episode) for episode in episodes],
-            "wilson_95": wilson(sum(episode.success for episode in episodes), len(episodes)) if episodes else None,
+            "wilson_95": _rate(episodes).interval if episodes else None,
         }
         for way, episodes in results.items()
     }

@@ -10,14 +10,12 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-Z_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -63,14 +61,6 @@ def spread(samples: Sequence[float]) -> Spread:
         return Spread(0, *[float("nan")] * 4)
     median, p95, p99 = np.percentile(samples, [50, 95, 99]).tolist()
     return Spread(len(samples), median, p95, p99, max(samples))
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion."""
-    rate = successes / trials
-    centre = (rate + Z_95**2 / (2 * trials)) / (1 + Z_95**2 / trials)
-    half = Z_95 / (1 + Z_95**2 / trials) * sqrt(rate * (1 - rate) / trials + Z_95**2 / (4 * trials**2))
-    return centre - half, centre + half
 
 
 def conclude(output: Path, name: str, numbers: Mapping[str, Any], bars: Sequence[Bar]) -> bool:

@@ -42,6 +42,15 @@ def build(cls: type[T], source: Any, path: str, problems: list[Problem]) -> T | 
     return cls(**cast("dict[str, Any]", fields))
 
 
+def build_or_refuse(cls: type[T], source: Any, refused: Callable[[str], Exception]) -> T:
+    """An instance of `cls` from a whole file. refused: makes of all faults, a line each, what is raised."""
+    problems: list[Problem] = []
+    built = build(cls, source, "", problems)
+    if problems or isinstance(built, Broken):
+        raise refused("".join(f"\n  {problem.path}: {problem.text}" for problem in problems))
+    return built
+
+
 def build_fields(cls: type[Any], source: Any, path: str, problems: list[Problem]) -> dict[str, Any] | Broken:
     """The fields of the dataclass `cls`, each its value or BROKEN, defaults left out; BROKEN if not a mapping."""
     if not isinstance(source, Mapping):

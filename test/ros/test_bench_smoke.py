@@ -16,11 +16,12 @@ from helpers import own_domain
 from bench.episodes import EpisodeLog, Key, Measured
 from bench.latency import routes_of
 from bench.loop_run import LoopRun
-from bench.report import Bar, wilson
+from bench.report import Bar
 from bench.ticks import ticks_due
 from vla_ros.contract_file import load_contract
 from vla_ros.control import channels
 from vla_ros.control.joining import PARTS
+from vla_ros.learning.evaluation.statistics import Rate
 from vla_ros.resources import config_path
 from vla_ros.types import Json
 
@@ -162,7 +163,7 @@ def test_bar_with_nothing_measured_is_not_met() -> None:
 
 
 def test_wilson_interval_of_98_of_100() -> None:
-    low, high = wilson(98, 100)
+    low, high = Rate(98, 100).interval
     assert (low, high) == pytest.approx((0.930, 0.9945), abs=5e-4)
 
 

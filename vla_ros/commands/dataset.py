@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vla_ros.commands.needed import needed
 from vla_ros.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,14 +60,8 @@ def add_parsers(subparsers: Any) -> None:
 
 
 def _guarded(args: argparse.Namespace) -> int:
-    """A library that is missing is said as one sentence."""
-    try:
+    with needed("datasets need", "pip install pyarrow tqdm"):
         args.action(args)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", "vla_ros"):
-            raise
-        raise DataError(f"datasets need {missing}, which is not installed: pip install pyarrow tqdm") from error
     return 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vla_ros.commands.needed import needed
 from vla_ros.commands.values import count
 from vla_ros.errors import LearningError, VlaRosError
 from vla_ros.learning.evaluation.names import HORIZON, MEANINGS, METAWORLD, ROS
@@ -86,14 +87,8 @@ def _latency(text: str) -> float | None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Whatever the libraries of evaluation are missing is said as one sentence."""
-    try:
+    with needed("evaluation needs", _INSTALL):
         return _evaluate(args)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", "vla_ros"):
-            raise
-        raise VlaRosError(f"evaluation needs {missing}, which is not installed: {_INSTALL}") from error
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -59,13 +59,8 @@ def _perform(subject: Subject, trials: Sequence[Trial], horizon: int, words: Pat
 def _outcome(trial: Trial, episode: Episode) -> Outcome:
     from vla_ros.learning.evaluation.trials import Outcome
 
-    return Outcome(
-        suite=trial.suite,
-        task=trial.task,
-        world=trial.world,
-        variation=str(trial.variation),
-        phrasing=trial.phrasing,
-        sentence=trial.sentence,
+    return Outcome.of(
+        trial,
         success=episode.success,
         steps=round(episode.sim_time_s / CONTROL_DT_S),
         stops=episode.stops,

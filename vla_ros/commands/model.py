@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from vla_ros.commands.needed import needed
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import SimError, VlaRosError
 from vla_ros.model.config import SIZES, Decoder, VLAConfig, preset
@@ -117,14 +118,8 @@ def _count(text: str) -> int:
 
 
 def _guarded(args: argparse.Namespace) -> int:
-    """Whatever the network's libraries are missing is said as one sentence."""
-    try:
+    with needed("the network needs", _INSTALL):
         args.action(args)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", "vla_ros"):
-            raise
-        raise VlaRosError(f"the network needs {missing}, which is not installed: {_INSTALL}") from error
     return 0
 
 

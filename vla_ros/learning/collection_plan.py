@@ -15,7 +15,7 @@ from vla_ros.learning.values import Natural
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.scenes import Kind, Scene
 from vla_ros.sim.variations import Variation
-from vla_ros.strict import Broken, Problem, build
+from vla_ros.strict import build_or_refuse
 from vla_ros.strict_yaml import read_mapping
 
 _HALF_OPEN_FROM = 1000  # variations: apart from the others, as long as those are fewer
@@ -43,11 +43,9 @@ def read_plan(path: Path) -> Plan:
         mapping = read_mapping(path)
     except ContractError as error:
         raise LearningError(str(error)) from error
-    problems: list[Problem] = []
-    plan = build(Plan, mapping, "", problems)
-    if problems or isinstance(plan, Broken):
-        lines = "".join(f"\n  {problem.path}: {problem.text}" for problem in problems)
-        raise LearningError(f"{path} is not a plan of a collection:{lines}")
+    plan = build_or_refuse(
+        Plan, mapping, lambda faults: LearningError(f"{path} is not a plan of a collection:{faults}")
+    )
     check_plan(plan, str(path))
     return plan
 

@@ -10,7 +10,7 @@ from typing import Any
 from vla_ros.errors import ContractError, LearningError
 from vla_ros.learning.values import Count, Natural, NotNegative, Positive, Share
 from vla_ros.model.config import VLAConfig, validated
-from vla_ros.strict import Broken, Problem, build
+from vla_ros.strict import build_or_refuse
 from vla_ros.strict_yaml import read_mapping
 
 PLACES = 3
@@ -99,11 +99,9 @@ def read_recipe(path: Path) -> Recipe:
 
 def build_recipe(mapping: Mapping[str, Any], where: str) -> Recipe:
     """A recipe from plain types. where: named in errors. Raises LearningError, ModelError."""
-    problems: list[Problem] = []
-    recipe = build(Recipe, mapping, "", problems)
-    if problems or isinstance(recipe, Broken):
-        lines = "".join(f"\n  {problem.path}: {problem.text}" for problem in problems)
-        raise LearningError(f"{where} is not a training recipe:{lines}")
+    recipe = build_or_refuse(
+        Recipe, mapping, lambda faults: LearningError(f"{where} is not a training recipe:{faults}")
+    )
     validated(recipe.model, where)
     for fault in _contradictions(recipe):
         raise LearningError(f"{where}: {fault}")

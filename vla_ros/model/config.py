@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from vla_ros.errors import ModelError
-from vla_ros.strict import Broken, Problem, build
+from vla_ros.strict import build_or_refuse
 
 Backbone = Literal["efficientnet_lite0", "clip_vision", "resnet50", "efficientnet", "film_conv"]
 Decoder = Literal["flow", "regression", "single", "continuous"]
@@ -146,11 +146,9 @@ def to_mapping(config: VLAConfig) -> dict[str, Any]:
 
 def from_mapping(source: Mapping[str, Any], where: str) -> VLAConfig:
     """The inverse of to_mapping. where: named in errors. Raises ModelError with every fault and the valid choices."""
-    problems: list[Problem] = []
-    config = build(VLAConfig, source, "", problems)
-    if problems or isinstance(config, Broken):
-        lines = "".join(f"\n  {problem.path}: {problem.text}" for problem in problems)
-        raise ModelError(f"{where} is not a model configuration:{lines}")
+    config = build_or_refuse(
+        VLAConfig, source, lambda faults: ModelError(f"{where} is not a model configuration:{faults}")
+    )
     return validated(config, where)
 
 

@@ -107,13 +107,8 @@ def _image_size(contract: Contract, views: tuple[str, ...]) -> tuple[int, int]:
 
 
 def _outcome(trial: Trial, result: EpisodeResult, moved_m: float | None, times_ms: tuple[float, ...]) -> Outcome:
-    return Outcome(
-        suite=trial.suite,
-        task=trial.task,
-        world=trial.world,
-        variation=str(trial.variation),
-        phrasing=trial.phrasing,
-        sentence=trial.sentence,
+    return Outcome.of(
+        trial,
         success=result.success,
         steps=result.steps,
         stops=result.stops,

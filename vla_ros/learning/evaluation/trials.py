@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vla_ros.sim.scenes import PLAIN, Scene
 from vla_ros.sim.variations import Variation
@@ -71,6 +71,12 @@ class Outcome:
     smoothness: float | None = None
     inference_ms: tuple[float, ...] = ()
     wall_time_s: float | None = None
+
+    @classmethod
+    def of(cls, trial: Trial, **measured: Any) -> Outcome:
+        """What was measured of a trial, by field."""
+        variation = str(trial.variation)
+        return cls(trial.suite, trial.task, trial.world, variation, trial.phrasing, trial.sentence, **measured)
 
     @property
     def key(self) -> Key:
