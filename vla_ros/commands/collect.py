@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vla_ros.commands.needed import needed
 from vla_ros.commands.values import count, natural
 from vla_ros.errors import LearningError
 from vla_ros.resources import named_file
 
+_INSTALL = "pip install metaworld packaging pyarrow tqdm"
 _DESCRIPTION = """\
 Let Meta-World's scripted experts show tasks on the simulated robot, and record cameras, robot, actions and labels as a
 dataset in LeRobot's format v3.0. Experts are pushed off their way now and then; what is recorded is what they would
@@ -47,6 +49,11 @@ def add_parsers(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    with needed("collecting needs", _INSTALL):
+        return _collect(args)
+
+
+def _collect(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from tqdm import tqdm

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vla_ros.commands.needed import needed
 from vla_ros.commands.values import count
 from vla_ros.resources import named_file
 
 if TYPE_CHECKING:
     from vla_ros.learning.training import Rollouts
 
+_INSTALL = "pip install torch transformers safetensors accelerate pyarrow tqdm matplotlib"
 _DESCRIPTION = """\
 Train a network by behaviour cloning, as a recipe says. Killed or interrupted, it goes on where it was when started
 again with the same output folder, and ends with the same weights. Leaves in the output folder:
@@ -55,6 +57,11 @@ def _rollouts(episodes_per_task: int) -> Rollouts:
 
 
 def _run(args: argparse.Namespace) -> int:
+    with needed("training needs", _INSTALL):
+        return _train(args)
+
+
+def _train(args: argparse.Namespace) -> int:
     from vla_ros.contract_file import load_contract
     from vla_ros.learning.recipe import read_recipe
     from vla_ros.learning.training import train, use_threads
