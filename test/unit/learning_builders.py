@@ -52,7 +52,9 @@ def experience(
 
 def tiny_schema(views: Sequence[str] = VIEWS, image_size: tuple[int, int] = (SIZE_PX, SIZE_PX)) -> Schema:
     """What `vla_ros collect` writes for two tasks, but with tiny pictures. image_size: width, height [pixels]."""
-    return schema_of(pose_contract(), Plan(dict.fromkeys(TASKS, 1)), image_size, views, False)
+    width, height = image_size
+    cameras = {view: replace(pose_contract().cameras[view], width=width, height=height) for view in views}
+    return schema_of(replace(pose_contract(), cameras=cameras), Plan(dict.fromkeys(TASKS, 1)), False)
 
 
 def write_demonstrations(folder: Path, episodes: int, frames: int = 10, schema: Schema | None = None) -> Path:

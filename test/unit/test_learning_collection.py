@@ -18,15 +18,18 @@ from vla_ros.images import frame_to_rgb
 from vla_ros.resources import config_path
 from vla_ros.types import Frame
 
+VIEWS = ("wrist", "corner2")
 MODEL = {"views": ["front"], "vision": {"backbone": "film_conv", "image_size": 32, "trainable_from": 0}}
 
 
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The simulated robot's, with smaller pictures."""
+    """The simulated robot's, with other cameras and smaller pictures."""
     path = tmp_path_factory.mktemp("contract") / "small.yaml"
-    text = config_path("sawyer_sim").read_text(encoding="utf-8")
-    path.write_text(text.replace(": 128", ": 48"), encoding="utf-8")
+    contract = yaml.safe_load(config_path("sawyer_sim").read_text(encoding="utf-8"))
+    small = {**contract["cameras"]["wrist"], "width": 48, "height": 48}
+    contract["cameras"] = {"wrist": small, "corner2": {**small, "topic": "camera/corner2/image_raw"}}
+    path.write_text(yaml.safe_dump(contract), encoding="utf-8")
     return path
 
 
@@ -52,6 +55,7 @@ def test_a_dataset_is_the_same_with_any_number_of_workers_and_of_runs(contract: 
     assert [episode.facts["metaworld_task"] for episode in whole.episodes] == ["drawer-close-v3", "reach-v3"] * 2
     assert all(episode.facts["success"] for episode in whole.episodes)
     assert whole.schema == resumed.schema
+    assert {view: feature.shape for view, feature in whole.schema.views.items()} == dict.fromkeys(VIEWS, (48, 48, 3))
     for name in whole.schema.columns:
         assert np.array_equal(whole.column(name), resumed.column(name)), name
     for view in whole.schema.views:
@@ -75,7 +79,7 @@ def said(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         ((), "name a plan, such as mt10, or the tasks with --task"),
         (("mt10", "--task", "push-v3"), "name a plan, such as mt10, or the tasks with --task"),
-        (("mt11",), "there is no config file 'mt11' in config/collection; choose one of mt10.yaml"),
+        (("mt11",), "there is no config file 'mt11' in config/collection; choose one of mt10.yaml, mt50.yaml"),
         (("./plans/mine.yaml",), "plans/mine.yaml"),
         (("--task", "fold-laundry"), "fold-laundry"),
         (("mt10", "--varied", "fog"), "'fog' cannot be varied; choose from light, colours, camera, distractors"),
@@ -83,6 +87,7 @@ def said(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
         (("--task", "push-v3", "--episodes", "-3"), "'-3' is not a whole number of at least 1"),
         (("mt10", "--seed", "-1"), "'-1' is not a whole number of at least 0"),
         (("mt10", "--contract", "no_robot"), "there is no config file 'no_robot'; choose one of"),
+        (("mt10", "--contract", "ur5e_servo"), "the simulated robot's cameras are alike in width and height"),
     ],
 )
 def test_a_mistake_in_collecting_is_told_before_anything_is_written(
@@ -136,7 +141,7 @@ def test_a_mistake_in_training_is_told_in_words(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("mt11",), "there is no config file 'mt11' in config/training; choose one of mt10.yaml"),
+        (("mt11",), "there is no config file 'mt11' in config/training; choose one of mt10.yaml, mt50.yaml"),
         (("none/recipe.yaml",), "none/recipe.yaml"),
         (("mt10", "--threads", "0"), "'0' is not a whole number of at least 1"),
     ],

@@ -42,7 +42,7 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("--varied", action="append", help="light, colours, camera or distractors; repeatable")
     parser.add_argument("--seed", type=natural, metavar="N", help="of noise and looks (the plan's, or 0)")
     parser.add_argument("--output", type=Path, help="folder of the dataset (data/<plan>)")
-    parser.add_argument("--contract", default="sawyer_sim", help="whose limits the experts keep (sawyer_sim)")
+    parser.add_argument("--contract", help="whose cameras and limits they are (the plan's, or sawyer_sim)")
     parser.add_argument("--workers", type=count, metavar="N", help="processes (one for each core)")
     parser.add_argument("--video", action="store_true", help="cameras as videos instead of images in the table")
     parser.set_defaults(run=_run)
@@ -63,21 +63,20 @@ def _collect(args: argparse.Namespace) -> int:
     from vla_ros.learning.collection import default_workers, missing, perform, record_of, schema_of
     from vla_ros.learning.collection_plan import takes_of
     from vla_ros.sim.scenes import check_kinds
-    from vla_ros.sim.views import DEFAULT_VIEWS
+    from vla_ros.sim.views import check_views
 
     check_kinds(args.varied or ())
     plan, name = _plan(args)
     plan = replace(plan, seed=plan.seed if args.seed is None else args.seed, varied=tuple(args.varied or plan.varied))
     output: Path = args.output or Path("data") / name
-    contract = load_contract(named_file(args.contract))
-    front = contract.cameras[DEFAULT_VIEWS[0]]
-    size = (front.width, front.height)
-    schema = schema_of(contract, plan, size, DEFAULT_VIEWS, args.video)
+    contract = load_contract(named_file(args.contract or plan.contract))
+    check_views(tuple(contract.cameras))
+    schema = schema_of(contract, plan, args.video)
     takes, failed = takes_of(plan), 0
     with DatasetWriter(output, schema) as writer:
         todo = missing(takes, writer.facts)
         bar = tqdm(total=len(takes), initial=len(takes) - len(todo), desc=f"collecting {output}", unit="episode")
-        for demonstration in perform(todo, contract, size, args.workers or default_workers()):
+        for demonstration in perform(todo, contract, args.workers or default_workers()):
             writer.add(record_of(demonstration, schema))
             failed += not demonstration.success
             bar.update()

@@ -24,6 +24,7 @@ from vla_ros.learning.experts import subtask_names
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.objects import THINGS
 from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.views import image_size
 from vla_ros.types import ACTION_WIDTH
 
 _POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
@@ -33,19 +34,17 @@ _PRIVILEGED = 39
 _AHEAD = 4  # takes that are under way for each worker
 
 
-def schema_of(
-    contract: Contract, plan: Plan, image_size: tuple[int, int], views: Sequence[str], is_video: bool
-) -> Schema:
-    """The columns of a plan's demonstrations. image_size: width, height [pixels]. Raises LearningError."""
+def schema_of(contract: Contract, plan: Plan, is_video: bool) -> Schema:
+    """The columns of a plan's demonstrations, seen by the contract's cameras. Raises LearningError, SimError."""
     joints = contract.feedback.joint_states.joints
-    width, height = image_size
+    width, height = image_size(contract.cameras, contract.cameras)
     picture = Feature("video" if is_video else "image", (height, width, 3))
     state = (*_STATE, *joints)
     return Schema(
         robot_type=contract.name,
         fps=FPS,
         features={
-            **{f"{IMAGE_PREFIX}{view}": picture for view in views},
+            **{f"{IMAGE_PREFIX}{view}": picture for view in contract.cameras},
             "observation.state": Feature("float32", (len(state),), state),
             "observation.environment_state": Feature("float32", (_PRIVILEGED,)),
             "action": Feature("float32", (ACTION_WIDTH,), _ACTION),
@@ -101,16 +100,14 @@ def missing(takes: Iterable[Take], there: Iterable[Mapping[str, Fact]]) -> list[
     return [take for take in takes if _key(facts_of(take)) not in done]
 
 
-def perform(
-    takes: Sequence[Take], contract: Contract, image_size: tuple[int, int], workers: int
-) -> Iterator[Demonstration]:
+def perform(takes: Sequence[Take], contract: Contract, workers: int) -> Iterator[Demonstration]:
     """Do them, in order, on so many processes. Raises SimError, and LearningError if a process dies."""
-    limits, waiting = contract.limits, deque[Future[Demonstration]]()
+    waiting = deque[Future[Demonstration]]()
     # Not forked: a fork would share the OpenGL of this process.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_be_modest) as pool:
         try:
             for take in takes:
-                waiting.append(pool.submit(_perform_one, take, limits, image_size))
+                waiting.append(pool.submit(_perform_one, take, contract))
                 if len(waiting) >= workers * _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -123,18 +120,18 @@ def perform(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_robots: dict[tuple[str, tuple[int, int]], SimRobot] = {}
+_robots: dict[str, SimRobot] = {}
 _KEPT_ROBOTS = 12
 
 
-def _perform_one(take: Take, limits: Any, image_size: tuple[int, int]) -> Demonstration:
+def _perform_one(take: Take, contract: Contract) -> Demonstration:
     """In a worker. Worlds are kept: building one takes as long as a demonstration."""
-    key = (take.world, image_size)
-    if key not in _robots:
+    if take.world not in _robots:
         if len(_robots) >= _KEPT_ROBOTS:
             _robots.pop(next(iter(_robots))).close()
-        _robots[key] = SimRobot(take.world, take.variation, image_size=image_size)
-    return demonstrate(_robots[key], take, limits)
+        views = tuple(contract.cameras)
+        _robots[take.world] = SimRobot(take.world, take.variation, views, image_size(contract.cameras, views))
+    return demonstrate(_robots[take.world], take, contract.limits)
 
 
 def _be_modest() -> None:

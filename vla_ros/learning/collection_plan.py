@@ -27,7 +27,8 @@ class Plan:
     """What to collect. tasks: task -> number of episodes; half_open: task -> number of episodes that begin with the
     drawer or window half open and the goal's marker hidden, half of them in the world of the opposite task.
 
-    varied: what looks different in each episode. seed: of noise, looks and openings.
+    varied: what looks different in each episode. seed: of noise, looks and openings. contract: of the simulated robot
+    whose cameras look on and whose limits the experts keep, by name or file.
     """
 
     tasks: Mapping[str, Natural] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Plan:
     varied: tuple[Kind, ...] = ()
     seed: Natural = 0
     noise: Noise = NOISE
+    contract: str = "sawyer_sim"
 
 
 def read_plan(path: Path) -> Plan:

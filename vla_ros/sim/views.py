@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from vla_ros.contract import Camera
 from vla_ros.errors import SimError
 
 
@@ -37,3 +38,11 @@ def check_views(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in VIEWS:
             raise SimError(f"'{name}' is not a view of the simulated robot; choose from {', '.join(VIEWS)}")
+
+
+def image_size(cameras: Mapping[str, Camera], views: Iterable[str]) -> tuple[int, int]:
+    """Width and height that all of these views share [pixels]; (1, 1) of none. Raises SimError if they differ."""
+    sizes = {(cameras[view].width, cameras[view].height) for view in views}
+    if len(sizes) > 1:
+        raise SimError("cameras: the simulated robot's cameras are alike in width and height")
+    return sizes.pop() if sizes else (1, 1)

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
-from vla_ros.contract import Contract
 from vla_ros.contract_file import load_contract
-from vla_ros.errors import SimError
+from vla_ros.control.motion import path_length, smoothness
 from vla_ros.learning.demonstration import moved_as_told
-from vla_ros.learning.evaluation.motion import path_length, smoothness
 from vla_ros.learning.evaluation.subject import Subject
 from vla_ros.learning.evaluation.trials import Order, Outcome, Trial
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
@@ -19,6 +17,7 @@ from vla_ros.policy.protocol import Policy
 from vla_ros.policy.registry import create_policy
 from vla_ros.sim.episode import EpisodeResult, is_solved, run_episode
 from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.views import image_size
 from vla_ros.types import Chunk, Observation
 
 
@@ -65,7 +64,7 @@ class Performer:
     def _in_world(self, trial: Trial) -> SimRobot:
         if self._robot is None:
             views = self._policy.needs.views
-            self._robot = SimRobot(trial.world, trial.variation, views, _image_size(self._contract, views))
+            self._robot = SimRobot(trial.world, trial.variation, views, image_size(self._contract.cameras, views))
         self._robot.reset(trial.world, trial.variation, trial.scene)
         return self._robot
 
@@ -96,14 +95,6 @@ def _is_moved(task: str, before_m: float, robot: SimRobot) -> bool:
 
 def _as_told(task: str, opened_m: float) -> float:
     return opened_m if "-open" in task else -opened_m
-
-
-def _image_size(contract: Contract, views: tuple[str, ...]) -> tuple[int, int]:
-    """Width and height that all views share. Raises SimError."""
-    sizes = {(contract.cameras[view].width, contract.cameras[view].height) for view in views}
-    if len(sizes) > 1:
-        raise SimError("cameras: the simulated robot's cameras are alike in width and height")
-    return sizes.pop() if sizes else (1, 1)
 
 
 def _outcome(trial: Trial, result: EpisodeResult, moved_m: float | None, times_ms: tuple[float, ...]) -> Outcome:
