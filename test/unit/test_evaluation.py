@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vla_ros.control.motion import path_length, smoothness
 from vla_ros.errors import LearningError
 from vla_ros.learning.evaluation.latency import ticks
 from vla_ros.learning.evaluation.log import OutcomeLog
 from vla_ros.learning.evaluation.metaworld_protocol import groups
-from vla_ros.learning.evaluation.motion import path_length, smoothness
 from vla_ros.learning.evaluation.names import ALL_MEANINGS, BLANK
 from vla_ros.learning.evaluation.statistics import Paired, Rate, paired
 from vla_ros.learning.evaluation.suites import MT10, MT50, SUITES, trials, validation_trials
