@@ -27,9 +27,10 @@ ALLOWED = {
     "learning": {"vocabulary", "data", "model", "policy", "control", "deploy", "sim"},
     "sim": {"vocabulary", "policy", "control"},
     "data": {"vocabulary"},
+    "interface": {"vocabulary", "control"},
     "tools": {"vocabulary", "control"},
-    "replay": {"vocabulary", "data", "policy", "control", "tools"},
-    "ros": {"vocabulary", "policy", "control", "sim", "replay", "tools"},
+    "replay": {"vocabulary", "data", "policy", "control", "interface", "tools"},
+    "ros": {"vocabulary", "policy", "control", "interface", "sim", "replay", "tools"},
 }
 ROS = {"rclpy", "cv_bridge", "ament_index_python", "launch", "launch_ros", "rosbag2_py"}
 TORCH = {
@@ -196,7 +197,7 @@ def test_no_file_needs_a_table_of_contents() -> None:
 
 
 def test_everything_below_ros_imports_without_ros_and_torch() -> None:
-    below = ("vocabulary", "control", "policy")
+    below = ("vocabulary", "control", "policy", "interface")
     modules = [name for name in map(module_name, MODULES) if layer_of(name) in below and name != "vla_ros.policy.vla"]
     assert "vla_ros.types" in modules
     assert "vla_ros.control.safety" in modules

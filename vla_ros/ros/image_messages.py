@@ -1,6 +1,6 @@
-"""The door between image messages and frames; size and encoding are checked before anything is allocated.
+"""The door between image messages and frames. What needs no ROS is in `vla_ros.interface.image_reading`.
 
-MessageError kinds: wrong_encoding, wrong_size, bad_step, truncated, oversized, corrupt, no_cv_bridge, bad_stamp.
+MessageError kinds: those of image_reading, and no_cv_bridge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from vla_ros.contract import Camera, Contract
 from vla_ros.errors import ContractError, MessageError
-from vla_ros.images import COMPRESSED, LAYOUTS, Layout, compressed_size, read_only
+from vla_ros.images import COMPRESSED, LAYOUTS, Layout, read_only
+from vla_ros.interface import image_reading
+from vla_ros.interface.image_reading import from_compressed_image as from_compressed_image
 from vla_ros.ros.messages import to_stamped_header
 from vla_ros.types import Frame
 
@@ -35,22 +37,14 @@ def require_readable(contract: Contract) -> None:
 def from_image(msg: Any, camera: Camera) -> Frame:
     """sensor_msgs/Image as the contract's camera sends it -> a read-only view of its pixels.
 
-    Row padding is skipped. What only cv_bridge can read is a copy.
+    Row padding is skipped. What is left to cv_bridge is a copy.
     """
-    _require_encoding(msg.encoding, camera)
-    _require_size(msg.width, msg.height, camera)
+    if camera.encoding not in BRIDGED:
+        return image_reading.from_image(msg, camera)
     layout = LAYOUTS[camera.encoding]
-    rows = _rows(msg, layout.pixel_bytes)
-    dtype = layout.dtype.newbyteorder(">" if msg.is_bigendian else "<")
-    if camera.encoding in BRIDGED:
-        compact = rows[:, : msg.width * layout.pixel_bytes].view(dtype)
-        return Frame(_through_cv_bridge(compact.astype(layout.dtype), layout, msg), camera.encoding)
-    step, item = rows.strides[0], dtype.itemsize
-    shape: tuple[int, ...] = (msg.height, msg.width)
-    strides: tuple[int, ...] = (step, layout.pixel_bytes)
-    if layout.channels > 1:
-        shape, strides = (*shape, layout.channels), (*strides, item)
-    return Frame(read_only(np.ndarray(shape, dtype, rows, strides=strides)), camera.encoding)
+    compact = image_reading.image_rows(msg, camera)[:, : msg.width * layout.pixel_bytes]
+    words = compact.view(layout.dtype.newbyteorder(">" if msg.is_bigendian else "<"))
+    return Frame(_through_cv_bridge(words.astype(layout.dtype), layout, msg), camera.encoding)
 
 
 def to_image(frame: Frame, stamp_ns: int, frame_id: str) -> Image:
@@ -67,16 +61,6 @@ def to_image(frame: Frame, stamp_ns: int, frame_id: str) -> Image:
     return msg
 
 
-def from_compressed_image(msg: Any, camera: Camera) -> Frame:
-    """sensor_msgs/CompressedImage holding a jpeg or png of the contract's size -> its bytes, not yet decompressed.
-
-    The file says what it is; the message's `format` is written in too many ways to be believed.
-    """
-    encoded = read_only(np.frombuffer(msg.data, np.uint8))
-    _require_size(*compressed_size(encoded, camera.encoding), camera)
-    return Frame(encoded, camera.encoding)
-
-
 def to_compressed_image(frame: Frame, stamp_ns: int, frame_id: str) -> CompressedImage:
     """A jpeg or png frame -> sensor_msgs/CompressedImage."""
     if frame.encoding not in COMPRESSED:
@@ -84,29 +68,6 @@ def to_compressed_image(frame: Frame, stamp_ns: int, frame_id: str) -> Compresse
     msg = CompressedImage(header=to_stamped_header(stamp_ns, frame_id), format=frame.encoding)
     _fill(msg.data, frame.pixels)
     return msg
-
-
-def _require_encoding(encoding: str, camera: Camera) -> None:
-    if encoding != camera.encoding:
-        raise MessageError("wrong_encoding", f"an image in {encoding[:40]!r}; the contract says {camera.encoding}")
-
-
-def _require_size(width: int, height: int, camera: Camera) -> None:
-    if (width, height) != (camera.width, camera.height):
-        text = f"an image of {width}x{height} pixels; the contract says {camera.width}x{camera.height}"
-        raise MessageError("wrong_size", text)
-
-
-def _rows(msg: Any, pixel_bytes: int) -> NDArray[np.uint8]:
-    """The message's bytes as (height, step)."""
-    data = np.frombuffer(msg.data, np.uint8)
-    if msg.step < msg.width * pixel_bytes:
-        raise MessageError("bad_step", f"rows of {msg.step} bytes; {msg.width} pixels take {msg.width * pixel_bytes}")
-    expected = msg.step * msg.height
-    if len(data) != expected:
-        text = f"{len(data)} bytes of image data where {msg.height} rows of {msg.step} make {expected}"
-        raise MessageError("truncated" if len(data) < expected else "oversized", text)
-    return data.reshape(msg.height, msg.step)
 
 
 def _through_cv_bridge(words: NDArray[Any], layout: Layout, msg: Any) -> NDArray[Any]:

@@ -1,18 +1,13 @@
 """The one door between ROS messages and numpy: `from_x` reads a message, `to_x` makes one. Images: `image_messages`.
 
-Reading touches attributes only, so that a bag reader's look-alike messages do as well. What cannot be read raises
-MessageError, whose kind is one of: bad_stamp, wrong_frame, not_finite, not_unit, out_of_range, wrong_length,
-missing_joint, bad_provenance, too_long, bad_json; images have kinds of their own.
+Reading needs no ROS and is therefore done elsewhere (`vla_ros.interface.reading`), for bags too.
 """
 
 from __future__ import annotations
 
 import array
 import json
-import math
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,30 +18,22 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Bool, Float64, Header, String
 
-from vla_ros.errors import MessageError
+from vla_ros.interface.reading import MAX_TEXT as MAX_TEXT
+from vla_ros.interface.reading import Status as Status
+from vla_ros.interface.reading import from_bool as from_bool
+from vla_ros.interface.reading import from_clock as from_clock
+from vla_ros.interface.reading import from_diagnostics as from_diagnostics
+from vla_ros.interface.reading import from_float as from_float
+from vla_ros.interface.reading import from_gripper as from_gripper
+from vla_ros.interface.reading import from_joint_state as from_joint_state
+from vla_ros.interface.reading import from_numbers as from_numbers
+from vla_ros.interface.reading import from_pose_stamped as from_pose_stamped
+from vla_ros.interface.reading import from_provenance as from_provenance
+from vla_ros.interface.reading import from_stamp as from_stamp
+from vla_ros.interface.reading import from_string as from_string
+from vla_ros.interface.reading import from_trace as from_trace
+from vla_ros.interface.reading import from_twist_stamped as from_twist_stamped
 from vla_ros.types import NS_PER_S, FloatArray, JointState, Json, Pose, Provenance, Twist
-
-MAX_TEXT = 4096  # characters of an instruction
-UNIT_TOLERANCE = 1e-3  # how far from 1 a quaternion's length may be
-_RANGE_TOLERANCE = 1e-6
-_PROVENANCE = re.compile(r"([0-9a-f]{16})/(\d{1,19})", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Status:
-    """One diagnostic status. level: 0 ok, 1 warning, 2 error, 3 stale; message is for people, values for machines."""
-
-    name: str
-    level: int
-    message: str
-    values: Mapping[str, str]
-
-
-def from_stamp(stamp: Any) -> int:
-    """builtin_interfaces/Time -> ROS time [ns]."""
-    if stamp.sec < 0 or stamp.nanosec >= NS_PER_S:
-        raise MessageError("bad_stamp", f"{stamp.sec} s and {stamp.nanosec} ns is not an instant")
-    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
 def to_stamp(stamp_ns: int) -> Time:
@@ -60,31 +47,12 @@ def to_stamped_header(stamp_ns: int, frame: str) -> Header:
     return Header(stamp=to_stamp(stamp_ns), frame_id=frame)
 
 
-def from_pose_stamped(msg: Any, base_frame: str) -> Pose:
-    """geometry_msgs/PoseStamped in the base frame -> Pose, its quaternion normalised."""
-    _require_frame(msg, base_frame)
-    position = _finite(_xyz(msg.pose.position), "the position")
-    orientation = msg.pose.orientation
-    quaternion = _finite([*_xyz(orientation), orientation.w], "the quaternion")
-    norm = math.hypot(*quaternion.tolist())
-    if abs(norm - 1.0) > UNIT_TOLERANCE:
-        raise MessageError("not_unit", f"the quaternion's length is {norm:.6g}, not 1")
-    return Pose(position, quaternion / norm)
-
-
 def to_pose_stamped(pose: Pose, stamp_ns: int, frame: str) -> PoseStamped:
     """Pose -> geometry_msgs/PoseStamped."""
     msg = PoseStamped(header=to_stamped_header(stamp_ns, frame))
     _fill(msg.pose.position, pose.position)
     _fill(msg.pose.orientation, pose.quaternion)
     return msg
-
-
-def from_twist_stamped(msg: Any, base_frame: str) -> Twist:
-    """geometry_msgs/TwistStamped in the base frame -> Twist."""
-    _require_frame(msg, base_frame)
-    linear = _finite(_xyz(msg.twist.linear), "the linear velocity")
-    return Twist(linear, _finite(_xyz(msg.twist.angular), "the angular velocity"))
 
 
 def to_twist_stamped(twist: Twist, stamp_ns: int, frame: str) -> TwistStamped:
@@ -95,32 +63,10 @@ def to_twist_stamped(twist: Twist, stamp_ns: int, frame: str) -> TwistStamped:
     return msg
 
 
-def from_joint_state(msg: Any, joints: tuple[str, ...]) -> JointState:
-    """sensor_msgs/JointState -> the positions of `joints`, in that order; others on the topic are ignored."""
-    names = list(msg.name)
-    if len(names) != len(msg.position) or len(set(names)) != len(names):
-        raise MessageError("wrong_length", f"{len(names)} joint names for {len(msg.position)} positions, or one twice")
-    place = {name: index for index, name in enumerate(names)}
-    missing = [joint for joint in joints if joint not in place]
-    if missing:
-        raise MessageError("missing_joint", f"no {', '.join(missing)} among the joints {', '.join(names)}")
-    return JointState(joints, _finite([msg.position[place[joint]] for joint in joints], "a joint position"))
-
-
 def to_joint_state(joints: JointState, stamp_ns: int) -> JointStateMessage:
     """JointState -> sensor_msgs/JointState with positions only."""
     header = to_stamped_header(stamp_ns, "")
     return JointStateMessage(header=header, name=list(joints.names), position=_doubles(joints.positions))
-
-
-def from_gripper(msg: Any) -> float:
-    """sensor_msgs/JointState with one position -> gripper opening, 0 closed to 1 open."""
-    if len(msg.position) != 1:
-        raise MessageError("wrong_length", f"a gripper has one position, not {len(msg.position)}")
-    opening = float(_finite(msg.position, "the gripper's opening")[0])
-    if not -_RANGE_TOLERANCE <= opening <= 1.0 + _RANGE_TOLERANCE:
-        raise MessageError("out_of_range", f"the gripper's opening {opening:.6g} is not within 0 (closed) and 1 (open)")
-    return min(max(opening, 0.0), 1.0)
 
 
 def to_gripper(opening: float, joint: str, stamp_ns: int) -> JointStateMessage:
@@ -128,23 +74,9 @@ def to_gripper(opening: float, joint: str, stamp_ns: int) -> JointStateMessage:
     return to_joint_state(JointState((joint,), np.array([opening])), stamp_ns)
 
 
-def from_numbers(msg: Any) -> FloatArray:
-    """sensor_msgs/JointState used as a stamped list of numbers -> (m,)."""
-    return _finite(msg.position, "a value")
-
-
 def to_numbers(values: FloatArray, stamp_ns: int) -> JointStateMessage:
     """(m,) -> sensor_msgs/JointState used as a stamped list of numbers."""
     return JointStateMessage(header=to_stamped_header(stamp_ns, ""), position=_doubles(values))
-
-
-def from_provenance(msg: Any) -> Provenance:
-    """std_msgs/Header whose frame_id is "<instruction hash>/<t_obs in ns>" -> Provenance. Its stamp is the tick's."""
-    match = _PROVENANCE.fullmatch(msg.frame_id)
-    if match is None:
-        text = f"{msg.frame_id[:40]!r} is not 16 hex digits, a slash and an instant in nanoseconds"
-        raise MessageError("bad_provenance", text)
-    return Provenance(match[1], int(match[2]))
 
 
 def to_provenance(provenance: Provenance, stamp_ns: int) -> Header:
@@ -152,19 +84,9 @@ def to_provenance(provenance: Provenance, stamp_ns: int) -> Header:
     return to_stamped_header(stamp_ns, f"{provenance.instruction_hash}/{provenance.t_obs_ns}")
 
 
-def from_bool(msg: Any) -> bool:
-    """std_msgs/Bool -> bool."""
-    return bool(msg.data)
-
-
 def to_bool(value: bool) -> Bool:
     """bool -> std_msgs/Bool."""
     return Bool(data=bool(value))
-
-
-def from_float(msg: Any) -> float:
-    """std_msgs/Float64 -> float."""
-    return float(_finite([msg.data], "the value")[0])
 
 
 def to_float(value: float) -> Float64:
@@ -172,37 +94,14 @@ def to_float(value: float) -> Float64:
     return Float64(data=float(value))
 
 
-def from_string(msg: Any) -> str:
-    """std_msgs/String of at most MAX_TEXT characters -> str."""
-    if len(msg.data) > MAX_TEXT:
-        raise MessageError("too_long", f"the text has {len(msg.data)} characters; at most {MAX_TEXT} are read")
-    return str(msg.data)
-
-
 def to_string(text: str) -> String:
     """str -> std_msgs/String."""
     return String(data=text)
 
 
-def from_clock(msg: Any) -> int:
-    """rosgraph_msgs/Clock -> ROS time [ns]."""
-    return from_stamp(msg.clock)
-
-
 def to_clock(ros_ns: int) -> Clock:
     """ROS time [ns] -> rosgraph_msgs/Clock."""
     return Clock(clock=to_stamp(ros_ns))
-
-
-def from_trace(msg: Any) -> Json:
-    """std_msgs/String with one JSON object -> mapping."""
-    try:
-        record = json.loads(msg.data)
-    except ValueError as error:
-        raise MessageError("bad_json", f"a trace that is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise MessageError("bad_json", "a trace that is not a JSON object")
-    return record
 
 
 def to_trace(record: Json) -> String:
@@ -215,36 +114,11 @@ def to_trace(record: Json) -> String:
     return String(data=line)
 
 
-def from_diagnostics(msg: Any) -> tuple[Status, ...]:
-    """diagnostic_msgs/DiagnosticArray -> statuses."""
-    return tuple(
-        Status(status.name, status.level[0], status.message, {pair.key: pair.value for pair in status.values})
-        for status in msg.status
-    )
-
-
 def to_diagnostics(name: str, level: int, message: str, values: Mapping[str, str], stamp_ns: int) -> DiagnosticArray:
     """One status -> diagnostic_msgs/DiagnosticArray. level: 0 ok, 1 warning, 2 error, 3 stale."""
     pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
     status = DiagnosticStatus(name=name, level=bytes([level]), message=message, values=pairs)
     return DiagnosticArray(header=to_stamped_header(stamp_ns, ""), status=[status])
-
-
-def _require_frame(msg: Any, base_frame: str) -> None:
-    if msg.header.frame_id != base_frame:
-        found = msg.header.frame_id
-        raise MessageError("wrong_frame", f"the frame is {found[:40]!r}; only the contract's {base_frame!r} is read")
-
-
-def _finite(values: Iterable[float], what: str) -> FloatArray:
-    numbers = np.array(values, np.float64)
-    if not np.isfinite(numbers).all():
-        raise MessageError("not_finite", f"{what} is not finite: {numbers[:16].tolist()}")
-    return numbers
-
-
-def _xyz(vector: Any) -> list[float]:
-    return [vector.x, vector.y, vector.z]
 
 
 def _fill(part: Point | Vector3 | Quaternion, values: FloatArray) -> None:

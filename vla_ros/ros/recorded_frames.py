@@ -10,7 +10,7 @@ from typing import Any
 from vla_ros.bags import BagReader
 from vla_ros.contract import Contract
 from vla_ros.images import frame_to_rgb
-from vla_ros.ros.inputs import camera_input
+from vla_ros.interface.inputs import camera_entry
 from vla_ros.types import ImageArray
 
 
@@ -18,7 +18,7 @@ def recorded_frames(bag: Path, contract: Contract, namespace: str = "") -> Mappi
     """View -> header stamp [ROS ns] -> (H, W, 3) RGB. Raises BagError for the bag, MessageError for a bad frame."""
     root = f"/{namespace.strip('/')}".rstrip("/")
     specs = {
-        camera.topic if camera.topic.startswith("/") else f"{root}/{camera.topic}": (view, camera_input(view, camera))
+        camera.topic if camera.topic.startswith("/") else f"{root}/{camera.topic}": (view, camera_entry(view, camera))
         for view, camera in contract.cameras.items()
     }
     frames: dict[str, dict[int, ImageArray]] = {view: {} for view in contract.cameras}
