@@ -55,3 +55,7 @@ class LearningError(VlaRosError):
 
 class DataError(VlaRosError):
     """A dataset cannot be written, or is not what it must be. The text names the file, and the row and column."""
+
+
+class ReplayError(VlaRosError):
+    """A replay was asked for something that cannot be done, or of which there is no metric."""
