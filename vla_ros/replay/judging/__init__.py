@@ -1,0 +1,1 @@
+"""How well a replayed policy decided: quantities, metrics of them, conditions on those, and a verdict."""
