@@ -74,18 +74,23 @@ def compare(replayed: Replayed) -> Compared:
 
 def error_quantities(compared: Compared) -> Quantities:
     """Absolute errors by dimension, and the lengths of the errors of whole vectors; see the metrics' meanings."""
+    found = {name: _samples(compared, values) for name, values in row_errors(compared).items()}
+    agreement = found["direction_agreement"]
+    opposed = Samples(agreement.at_ns, (agreement.values < 0.0).astype(np.float64))
+    return {**found, "direction_opposed": opposed}
+
+
+def row_errors(compared: Compared) -> Mapping[str, FloatArray]:
+    """The same by row, NaN where there is nothing to compare. -> name: (R,)"""
     errors = compared.errors
-    by_dimension = {f"{name}_error": errors[:, index] for index, name in enumerate(DIMENSIONS)}
-    by_vector = {
+    return {
         "position_error": np.linalg.norm(errors[:, 0:3], axis=1),
         "rotation_error": np.linalg.norm(errors[:, 3:6], axis=1),
         "velocity_error": np.linalg.norm(errors[:, 6:9], axis=1),
         "angular_velocity_error": np.linalg.norm(errors[:, 9:12], axis=1),
+        **{f"{name}_error": np.abs(errors[:, index]) for index, name in enumerate(DIMENSIONS)},
+        "direction_agreement": direction_agreement(compared.planned, compared.recorded),
     }
-    found = {name: _samples(compared, np.abs(values)) for name, values in {**by_vector, **by_dimension}.items()}
-    agreement = _samples(compared, direction_agreement(compared.planned, compared.recorded))
-    opposed = Samples(agreement.at_ns, (agreement.values < 0.0).astype(np.float64))
-    return {**found, "direction_agreement": agreement, "direction_opposed": opposed}
 
 
 def direction_agreement(planned: FloatArray, recorded: FloatArray) -> FloatArray:

@@ -1,0 +1,171 @@
+"""Two policies on the same ticks: paired differences with intervals, and how far their plans lie apart.
+
+Only observations that both answered count, each row beside the same recorded command. Chunks of one second have much in
+common, so the interval is that of whole seconds drawn anew (a block bootstrap: Kunsch, 1989), not of single rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.replay.decisions import Replayed
+from vla_ros.replay.judging.action_errors import Compared, chunks_of, compare, row_errors
+from vla_ros.replay.judging.chunk_consistency import chunk_distance
+from vla_ros.replay.judging.samples import IntArray
+from vla_ros.types import NS_PER_S, FloatArray, Json
+
+QUANTITIES = {
+    "position_error": "m",
+    "rotation_error": "rad",
+    "velocity_error": "m/s",
+    "gripper_error": "of its range",
+    "direction_agreement": "cosine",
+}
+_DRAWS, _SEED = 2000, 0
+_LEAST_BLOCKS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """One quantity in B seconds of a bag that both policies have samples of. Sums over the rows of a second; counts."""
+
+    first: FloatArray
+    second: FloatArray
+    counts: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """What of one bag two policies are compared by. distances_m: between their plans, one for each observation."""
+
+    blocks: Mapping[str, Blocks]
+    distances_m: FloatArray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Means of both over the same rows, and second less first with its 95 % interval, None of less than 5 seconds."""
+
+    quantity: str
+    unit: str
+    rows: int
+    first: float
+    second: float
+    interval: tuple[float, float] | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval is clear of 0."""
+        return self.interval is not None and (self.interval[0] > 0.0 or self.interval[1] < 0.0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """observations: that both answered; apart_*_m: mean distance between their plans, over those."""
+
+    observations: int
+    apart_p50_m: float | None
+    apart_p95_m: float | None
+    differences: tuple[Difference, ...]
+
+
+def side_by_side(first: Replayed, second: Replayed) -> Side:
+    """Two replays of one bag, by what they can be compared by."""
+    by_instant = {chunk.t_obs_ns: chunk for chunk in chunks_of(first)}
+    others = {chunk.t_obs_ns: chunk for chunk in chunks_of(second)}
+    both = [instant for instant in by_instant if instant in others]
+    distances = [chunk_distance(by_instant[instant], others[instant]) for instant in both]
+    known = [distance_m for distance_m in distances if distance_m is not None]
+    return Side(_blocks(compare(first), compare(second)), np.array(known, np.float64))
+
+
+def compare_all(bags: Sequence[Side]) -> Comparison:
+    """Over all seconds of all bags."""
+    distances = np.concatenate([bag.distances_m for bag in bags] or [np.zeros(0)])
+    quantiles = np.percentile(distances, [50.0, 95.0]).tolist() if len(distances) else [None, None]
+    found = (_difference(name, [bag.blocks[name] for bag in bags if name in bag.blocks]) for name in QUANTITIES)
+    return Comparison(len(distances), quantiles[0], quantiles[1], tuple(one for one in found if one is not None))
+
+
+def comparison_json(comparison: Comparison) -> Json:
+    """For replay.json."""
+    return {
+        "observations": comparison.observations,
+        "apart_p50_m": comparison.apart_p50_m,
+        "apart_p95_m": comparison.apart_p95_m,
+        "differences": {
+            one.quantity: {
+                "unit": one.unit,
+                "rows": one.rows,
+                "first": one.first,
+                "second": one.second,
+                "difference": one.second - one.first,
+                "interval_95": one.interval,
+            }
+            for one in comparison.differences
+        },
+    }
+
+
+def side_to_arrays(side: Side) -> Mapping[str, FloatArray]:
+    """As named arrays, for a file; `side_from_arrays` is its inverse."""
+    arrays = {"distances_m": side.distances_m}
+    for name, blocks in side.blocks.items():
+        arrays[f"blocks/{name}"] = np.stack([blocks.first, blocks.second, blocks.counts])
+    return arrays
+
+
+def side_from_arrays(arrays: Mapping[str, FloatArray]) -> Side:
+    """The side that these arrays were made from."""
+    found = {name: Blocks(*arrays[key]) for name in QUANTITIES if (key := f"blocks/{name}") in arrays}
+    return Side(found, arrays["distances_m"])
+
+
+def _blocks(first: Compared, second: Compared) -> Mapping[str, Blocks]:
+    """By quantity, over the rows that both planned: those of one observation, for one instant."""
+    keys = [np.stack([one.t_obs_ns, one.at_ns], axis=1) for one in (first, second)]
+    by_key = [{(int(t), int(at)): row for row, (t, at) in enumerate(one)} for one in keys]
+    shared = [key for key in by_key[0] if key in by_key[1]]
+    rows = [np.array([one[key] for key in shared], np.intp) for one in by_key]
+    seconds = np.array([t_obs_ns // NS_PER_S for t_obs_ns, _ in shared], np.int64)
+    ones, others = row_errors(first), row_errors(second)
+    return {name: _summed(ones[name][rows[0]], others[name][rows[1]], seconds) for name in QUANTITIES}
+
+
+def _summed(first: FloatArray, second: FloatArray, seconds: IntArray) -> Blocks:
+    """first, second, seconds: (R,); rows that either lacks are left out."""
+    known = np.isfinite(first) & np.isfinite(second)
+    _, block = np.unique(seconds[known], return_inverse=True)
+    return Blocks(*(_sums(block, values[known]) for values in (first, second, np.ones(len(first)))))
+
+
+def _sums(block: NDArray[np.intp], values: FloatArray) -> FloatArray:
+    return np.bincount(block, values).astype(np.float64)
+
+
+def _difference(name: str, bags: Sequence[Blocks]) -> Difference | None:
+    first, second, counts = (
+        np.concatenate([getattr(bag, part) for bag in bags] or [np.zeros(0)]) for part in ("first", "second", "counts")
+    )
+    rows = float(counts.sum())
+    if not rows:
+        return None
+    interval = _interval(second - first, counts)
+    return Difference(
+        name, QUANTITIES[name], int(rows), float(first.sum() / rows), float(second.sum() / rows), interval
+    )
+
+
+def _interval(differences: FloatArray, counts: FloatArray) -> tuple[float, float] | None:
+    """95 % of the mean difference, with the blocks drawn anew. differences, counts: (B,)"""
+    if len(counts) < _LEAST_BLOCKS:
+        return None
+    rng = np.random.default_rng(_SEED)
+    drawn = [rng.integers(len(counts), size=len(counts)) for _ in range(_DRAWS)]
+    means = [float(differences[index].sum() / counts[index].sum()) for index in drawn]
+    low, high = np.percentile(means, [2.5, 97.5]).tolist()
+    return low, high
