@@ -11,10 +11,11 @@ MAX_PERIODS = 2.0
 
 @dataclass(frozen=True)
 class Clock:
-    """The last tick's instant, and the steady time at which ROS time last moved."""
+    """The last tick's instant, the steady time at which ROS time last moved, and how many ticks there have been."""
 
     last: Now
     ros_moved_ns: int
+    ticks: int = 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def advance(clock: Clock | None, now: Now, period_s: float) -> Tick:
     elapsed_s = (now.steady_ns - clock.last.steady_ns) / NS_PER_S
     moved_ns = now.steady_ns if now.ros_ns != clock.last.ros_ns else clock.ros_moved_ns
     return Tick(
-        Clock(now, moved_ns),
+        Clock(now, moved_ns, clock.ticks + 1),
         elapsed_s,
         min(max(elapsed_s, 0.0), MAX_PERIODS * period_s),
         now.ros_ns < clock.last.ros_ns,

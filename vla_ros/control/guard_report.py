@@ -43,10 +43,12 @@ class GuardResult:
         """All that decided the tick: instants, inputs, decision, command. JSON types only."""
         state, now = self.state, self.now
         return {
+            "tick": 0 if state.clock is None else state.clock.ticks,
             "ros_ns": now.ros_ns,
             "steady_ns": now.steady_ns,
             "dt_s": self.dt_s,
             "inputs": [trace_of(sample, now) for sample in self.inputs],
+            "shadow": self.config.shadow,
             "mode": state.mode.value,
             "source": state.decision.source.value,
             "text": self.status.text,

@@ -1,12 +1,14 @@
-"""Put together what the policy sent as four messages with one stamp."""
+"""What the policy sends as four messages with one stamp: taken apart, and put together again."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vla_ros.control import channels
+from vla_ros.control.policy_state import PolicyOutput
 from vla_ros.control.streams import Streams
-from vla_ros.types import Provenance, Target
+from vla_ros.types import Provenance, Sample, Target
 
 PARTS = (channels.POLICY_POSE, channels.POLICY_TWIST, channels.POLICY_GRIPPER, channels.POLICY_PROVENANCE)
 
@@ -32,3 +34,10 @@ def newest_complete(streams: Streams) -> PolicyTarget | None:
     pose, twist, gripper, provenance = (samples[stamp_ns] for samples in by_stamp)
     received_ns = min(part.received_ns for part in (pose, twist, gripper, provenance))
     return PolicyTarget(stamp_ns, received_ns, Target(pose.value, twist.value, gripper.value), provenance.value)
+
+
+def taken_apart(output: PolicyOutput, received_ns: int) -> tuple[Sample[Any], ...]:
+    """The four messages of one tick, as who hears them at a steady instant has them."""
+    target = output.target
+    values = (target.pose, target.twist, target.gripper, output.provenance)
+    return tuple(Sample(part, value, output.stamp_ns, received_ns) for part, value in zip(PARTS, values, strict=True))

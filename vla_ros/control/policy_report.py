@@ -10,7 +10,7 @@ from typing import Any
 
 from vla_ros.control import channels
 from vla_ros.control.chunks import make_row
-from vla_ros.control.policy_rules import Trouble, required_inputs
+from vla_ros.control.policy_rules import Trouble, current_instruction, required_inputs
 from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyReason, PolicyState, PolicyStatus
 from vla_ros.control.streams import age_text, trace_of
 from vla_ros.types import NS_PER_S, ChunkReply, FailureReply, Json, Now, Request, Sample, WorkerDied, WorkerReply
@@ -42,6 +42,7 @@ class PolicyResult:
         """All that decided the tick: instants, inputs, what the worker was asked and said, decision. JSON only."""
         state, request, output, now = self.state, self.request, self.output, self.now
         return {
+            "tick": 0 if state.clock is None else state.clock.ticks,
             "ros_ns": now.ros_ns,
             "steady_ns": now.steady_ns,
             "dt_s": self.dt_s,
@@ -49,6 +50,7 @@ class PolicyResult:
             "replies": [_trace_of_reply(sample.value) for sample in self.inputs if sample.channel == channels.WORKER],
             "request": None if request is None else {"id": request.id, "t_obs_ns": request.observation.t_obs_ns},
             "in_flight": None if state.pending is None else state.pending.request.id,
+            "instruction": current_instruction(state),
             "text": self.status.text,
             "output": None if output is None else make_row(output.target).tolist(),
             "t_obs_ns": None if output is None else output.provenance.t_obs_ns,

@@ -47,6 +47,11 @@ def from_pose_stamped(msg: Any, base_frame: str) -> Pose:
     position = _finite(_xyz(msg.pose.position), "the position")
     orientation = msg.pose.orientation
     quaternion = _finite([*_xyz(orientation), orientation.w], "the quaternion")
+    return unit_pose(position, quaternion)
+
+
+def unit_pose(position: FloatArray, quaternion: FloatArray) -> Pose:
+    """A pose as everybody has it who read it from a message: its quaternion normalised."""
     norm = math.hypot(*quaternion.tolist())
     if abs(norm - 1.0) > UNIT_TOLERANCE:
         raise MessageError("not_unit", f"the quaternion's length is {norm:.6g}, not 1")

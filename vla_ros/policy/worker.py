@@ -60,9 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             policy = create_policy(options.policy, load_contract(options.contract), options.option)
         except VlaRosError as error:
             _log.info("the policy cannot be loaded", exc_info=error.__cause__)
-            _send(connection, 0, messages.Failure(str(error)))
+            _send(connection, messages.Failure(str(error)))
             return 2
-        _send(connection, 0, messages.Hello(options.policy, policy.needs, os.getpid()))
+        _send(connection, messages.Hello(options.policy, policy.needs, os.getpid()))
         return _serve(connection, options.policy, policy)
 
 
@@ -102,11 +102,16 @@ def _serve(connection: socket.socket, name: str, policy: Policy) -> int:
     reader = wire.FrameReader()
     while data := connection.recv(_RECEIVE_BYTES):
         for request_id, payload in reader.feed(data):
-            _send(connection, request_id, _answer(name, policy, payload))
+            connection.sendall(wire.frame(request_id, answer(name, policy, payload)))
     return 0
 
 
-def _answer(name: str, policy: Policy, payload: bytes) -> messages.Plan | messages.Failure:
+def answer(name: str, policy: Policy, payload: bytes) -> bytes:
+    """A policy's reply to an encoded observation, encoded. What it raises is a reply, too."""
+    return _encoded(_plan(name, policy, payload))
+
+
+def _plan(name: str, policy: Policy, payload: bytes) -> messages.Plan | messages.Failure:
     started_s = time.monotonic()
     try:
         chunk = policy.predict(messages.decode_observation(payload))
@@ -120,12 +125,16 @@ def _answer(name: str, policy: Policy, payload: bytes) -> messages.Plan | messag
         return messages.Failure(f"policy {name!r} raised {in_one_line(error)}")
 
 
-def _send(connection: socket.socket, request_id: int, answer: messages.FromWorker) -> None:
+def _send(connection: socket.socket, said: messages.FromWorker) -> None:
+    """What answers no request."""
+    connection.sendall(wire.frame(0, _encoded(said)))
+
+
+def _encoded(said: messages.FromWorker) -> bytes:
     try:
-        payload = messages.encode_answer(answer)
+        return messages.encode_answer(said)
     except WorkerError as error:
-        payload = messages.encode_answer(messages.Failure(f"the policy's answer cannot be sent: {error}"))
-    connection.sendall(wire.frame(request_id, payload))
+        return messages.encode_answer(messages.Failure(f"the policy's answer cannot be sent: {error}"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from vla_ros.control import channels
 from vla_ros.control.guard import guard_step
 from vla_ros.control.guard_report import GuardResult
 from vla_ros.control.guard_state import GuardConfig, GuardState, stops_in
-from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyState
+from vla_ros.control.joining import PARTS, taken_apart
+from vla_ros.control.policy_state import PolicyConfig, PolicyState
 from vla_ros.control.policy_tick import policy_tick
 from vla_ros.control.safety import Motion
 from vla_ros.errors import VlaRosError
@@ -41,7 +42,6 @@ from vla_ros.types import (
 )
 
 Samples = tuple[Sample[Any], ...]
-_POLICY_PARTS = (channels.POLICY_POSE, channels.POLICY_TWIST, channels.POLICY_GRIPPER, channels.POLICY_PROVENANCE)
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,11 @@ def _tick(loop: _Loop, seen: Samples, step: int, setup: _Setup) -> tuple[_Loop, 
     if decided.request is not None:
         reply = Sample(channels.WORKER, _answer(setup.policy, decided.request), None, now.steady_ns)
         mail = (*mail, (step + setup.inference_ticks, reply))
-    mail = (*mail, *((step + setup.transport_ticks, sample) for sample in _as_samples(decided.output)))
+    if decided.output is not None:
+        parts = taken_apart(decided.output, now.steady_ns)
+        mail = (*mail, *((step + setup.transport_ticks, part) for part in parts))
 
-    arrived, mail = _delivered(mail, _POLICY_PARTS, step, now)
+    arrived, mail = _delivered(mail, PARTS, step, now)
     guarded = guard_step(loop.guard, (*seen, *arrived), now, GuardConfig(setup.contract))
     if guarded.commanded_pose is not None:
         sample = Sample(channels.COMMANDED_POSE, guarded.commanded_pose, now.ros_ns, now.steady_ns)
@@ -214,19 +216,6 @@ def _answer(policy: Policy, request: Request) -> ChunkReply | FailureReply:
     except VlaRosError as error:
         return FailureReply(request.id, b"", asked_ns, asked_ns, str(error))
     return ChunkReply(request.id, b"", asked_ns, asked_ns, chunk, 0.0)
-
-
-def _as_samples(output: PolicyOutput | None) -> Samples:
-    """The four messages that the policy node publishes at one tick."""
-    if output is None:
-        return ()
-    values = {
-        channels.POLICY_POSE: output.target.pose,
-        channels.POLICY_TWIST: output.target.twist,
-        channels.POLICY_GRIPPER: output.target.gripper,
-        channels.POLICY_PROVENANCE: output.provenance,
-    }
-    return tuple(Sample(name, value, output.stamp_ns, output.stamp_ns) for name, value in values.items())
 
 
 def _obey(robot: SimRobot, motion: Motion | None, state: SimState) -> FloatArray:
