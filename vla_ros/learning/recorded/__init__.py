@@ -1,0 +1,1 @@
+"""From recorded samples to demonstrations: numpy only, no torch, no simulator, no bags."""
