@@ -105,9 +105,7 @@ def aligned(
     samples: Iterable[Sample[Any]], spans: Sequence[Span] = TOLD, fps: int = 10, contract: Contract | None = None
 ) -> list[Moment | Gap]:
     """All moments and gaps."""
-    aligner = Aligner(Plan(contract or pose_contract(), fps), spans)
-    found = [item for sample in samples for item in aligner.receive(sample)]
-    return [*found, *aligner.finish()]
+    return list(Aligner(Plan(contract or pose_contract(), fps), spans).align(samples))
 
 
 def moments_in(found: Iterable[Moment | Gap]) -> list[Moment]:

@@ -153,10 +153,10 @@ def test_nobody_in_command_is_a_gap_and_so_is_being_told_to_stop_or_nothing() ->
     def source(stamp_ns: int) -> Source:
         return Source.NOBODY if stamp_ns < at(0.35) else Source.POLICY
 
-    spans = (Span("", at(0.15)), Span("push", at(0.3)), Span("stop", at(1.0)), Span("push", at(1.5)))
+    spans = (Span("Stop", at(0.15)), Span("push", at(0.3)), Span("stop", at(1.0)), Span("push", at(1.5)))
     found = aligned(Recording(2.0, source).samples(), spans)
     assert gaps_in(found) == [
-        (0.0, "no instruction yet"),
+        (0.0, "no instruction"),
         (0.2, "told to stop"),
         (0.3, "nobody in command"),
         (1.0, "told to stop"),

@@ -10,7 +10,7 @@ there is no moment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from vla_ros.contract import Contract
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
+from vla_ros.errors import LearningError
 from vla_ros.images import DEPTH
 from vla_ros.learning.recorded.commands import COMMANDED, conduct_at
 from vla_ros.learning.recorded.spans import Span, span_at
@@ -27,6 +28,7 @@ from vla_ros.learning.recorded.tracks import Track
 from vla_ros.types import NS_PER_S, FloatArray, Frame, Pose, Sample, Target
 
 Pictures = Mapping[str, Sample[Frame]]
+_RATE_TOLERANCE = 0.02  # 29.97 Hz are 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +61,29 @@ class Gap:
 
 @dataclass(frozen=True)
 class Plan:
-    """fps: moments per second."""
+    """fps: moments per second, the cameras' rate or so many times more or less. Raises LearningError for another."""
 
     contract: Contract
     fps: int
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise LearningError(f"{self.contract.name} has no colour camera that is required: there is nothing to see")
+        for view in self.views:
+            rate_hz = self.contract.cameras[view].rate_hz
+            times = max(self.fps, rate_hz) / min(self.fps, rate_hz)
+            if abs(times - round(times)) > _RATE_TOLERANCE:
+                choices = sorted({round(rate_hz * factor) for factor in (0.5, 1.0, 2.0)})
+                raise LearningError(
+                    f"{self.fps} frames/s and camera {view}'s {rate_hz:g} Hz do not meet; choose a multiple or a "
+                    f"fraction, such as {', '.join(map(str, choices))}"
+                )
+
+    @classmethod
+    def at_camera_rate(cls, contract: Contract) -> Plan:
+        """As often as the slowest of the required cameras looks."""
+        rates = [one.rate_hz for one in contract.cameras.values() if one.required and one.encoding not in DEPTH]
+        return cls(contract, max(1, round(min(rates, default=1.0))))
 
     @property
     def period_s(self) -> float:
@@ -95,9 +116,8 @@ class Plan:
 
     @property
     def slack_s(self) -> float:
-        """How far from its due instant a moment may lie: half a period of the slower of cameras and moments."""
-        rates = [self.contract.cameras[view].rate_hz for view in self.views]
-        return 0.5 / max(self.fps, *rates) if rates else 0.0
+        """How far from its due instant a moment may lie: half a period of the faster of cameras and moments."""
+        return 0.5 / max(self.fps, *(self.contract.cameras[view].rate_hz for view in self.views))
 
 
 @dataclass(eq=False)
@@ -129,8 +149,14 @@ class Aligner:
         self._cause: str | None = None  # of the gap
         self._received_ns = 0
 
+    def align(self, samples: Iterable[Sample[Any]]) -> Iterator[Moment | Gap]:
+        """All of a recording. Instants of reception are ROS time, and none is before the last one's."""
+        for sample in samples:
+            yield from self.receive(sample)
+        yield from self._decided(self._received_ns)
+
     def receive(self, sample: Sample[Any]) -> Iterator[Moment | Gap]:
-        """One more sample. Its instant of reception is ROS time, and never before that of the last one."""
+        """One more sample, and what it decides."""
         self._received_ns = max(self._received_ns, sample.received_ns)
         track = self._tracks.get(sample.channel)
         if track is None:
@@ -139,10 +165,6 @@ class Aligner:
         if why is not None:
             self.refused[f"{sample.channel}: {why}"] += 1
         yield from self._decided(self._received_ns - self._lateness_ns)
-
-    def finish(self) -> Iterator[Moment | Gap]:
-        """After the last sample."""
-        yield from self._decided(self._received_ns)
 
     def _decided(self, known_ns: int) -> Iterator[Moment | Gap]:
         """known_ns: all that is stamped until then has been received."""
@@ -211,8 +233,8 @@ class Aligner:
     def _moment(self, instant_ns: int) -> Moment | str:
         """What there was at an instant, or why that is not enough."""
         span = span_at(self.spans, instant_ns)
-        if span is None:
-            return "no instruction yet"
+        if span is None or not span.instruction:
+            return "no instruction"
         if span.is_hold:
             return "told to stop"
         newest = {name: track.fresh(instant_ns) for name, track in self._tracks.items() if name != COMMANDED}

@@ -32,7 +32,10 @@ class Episode:
 
 @dataclass
 class Harvest:
-    """What was made of a recording, counted. gaps: why moments ended, or did not begin, by cause."""
+    """What was made of a recording, counted. gaps: why moments ended, or did not begin, by cause.
+
+    refused: messages that could not be used, by "channel: why".
+    """
 
     episodes: int = 0
     frames: int = 0
@@ -41,6 +44,7 @@ class Harvest:
     short_episodes: int = 0
     short_frames: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
 
     def count(self, episode: Episode) -> None:
         """One more episode that is kept."""
@@ -54,6 +58,7 @@ class Harvest:
         for name in ("episodes", "frames", "human_frames", "takeovers", "short_episodes", "short_frames"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.gaps.update(other.gaps)
+        self.refused.update(other.refused)
 
 
 def episodes_of(aligned: Iterable[Moment | Gap], fps: int, harvest: Harvest) -> Iterator[Episode]:

@@ -20,8 +20,8 @@ Outcome = Literal["success", "failure", "unknown"]
 class Span:
     """One instruction, from its arrival to the next one's, or to the world's being put back. ROS time [ns].
 
-    outcome: success if the task came to be done meanwhile, failure if it was said to be undone all the time, else
-    unknown.
+    instruction: empty where none is in force. outcome: success if the task came to be done meanwhile, failure if it was
+    said to be undone all the time, else unknown.
     """
 
     instruction: str
@@ -37,7 +37,8 @@ class Span:
 def spans_of(samples: Iterable[Sample[Any]]) -> tuple[Span, ...]:
     """What was told, in order. samples: of CHANNELS, as received; of others, ignored.
 
-    The same words again are no new span. A task that is done when a span begins, and stays so, tells nothing of it.
+    The same words again are no new span; a world that was put back waits for new ones. A task that is done when a span
+    begins, and stays so, tells nothing of it.
     """
     return tuple(_spans(samples))
 
@@ -69,7 +70,7 @@ def _spans(samples: Iterable[Sample[Any]]) -> Iterator[Span]:
 def _follower(span: Span | None, sample: Sample[Any]) -> Span | None:
     """The span that begins with a sample, if one does."""
     if sample.channel == channels.SIM_RESET:
-        return None if span is None else Span(span.instruction, sample.received_ns)
+        return None if span is None else Span("", sample.received_ns)
     if sample.channel == channels.COMMAND:
         told = str(sample.value).strip()
         return Span(told, sample.received_ns) if span is None or told != span.instruction else None
