@@ -69,6 +69,7 @@ EXTRAS = {
 # Rollouts during training need `sim` too.
 EXTRAS["train"] = ["accelerate", *EXTRAS["model"], *EXTRAS["data"]]
 CONFIG_FOLDERS = ("config", "config/collection", "config/training")
+CHECKPOINTS = [str(path) for path in sorted(Path("checkpoints").glob("*/"))]
 
 setup(
     name=NAME,
@@ -85,6 +86,7 @@ setup(
         (f"share/{NAME}", ["package.xml"]),
         *((f"share/{NAME}/{folder}", files(f"{folder}/*.yaml")) for folder in CONFIG_FOLDERS),
         (f"share/{NAME}/launch", files("launch/*.launch.py")),
+        *((f"share/{NAME}/{folder}", files(f"{folder}/*.*")) for folder in CHECKPOINTS),
     ],
     zip_safe=False,
     install_requires=["numpy", "pyyaml", "msgpack", "opencv-python-headless", "pillow"],

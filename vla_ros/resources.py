@@ -1,4 +1,4 @@
-"""Where the files of config/ are: in the source tree, in a colcon workspace, or in a Python environment."""
+"""Where config/ and checkpoints/ are: in the source tree, in a colcon workspace, or in a Python environment."""
 
 from __future__ import annotations
 
@@ -39,10 +39,27 @@ def named_file(text: str, folder: str = "") -> Path:
     return config_path(str(Path(folder, text)))
 
 
+def checkpoint_path(name: str) -> Path:
+    """A checkpoint as users name it: a folder, or the name of one that comes with the package.
+
+    Raises VlaRosError, which lists the names there are.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    shipped = {path.name: path for share in reversed(_shares()) for path in (share / "checkpoints").glob("*/")}
+    if name not in shipped:
+        raise VlaRosError(f"{name!r} is no folder, and no checkpoint of the package's: {', '.join(shipped) or 'none'}")
+    return shipped[name]
+
+
 def _config_directories() -> list[Path]:
+    return [share / "config" for share in _shares()]
+
+
+def _shares() -> list[Path]:
     """The source tree first, since it belongs to the code that runs; then what is installed."""
     source_tree = Path(__file__).resolve().parents[1]
     # The ament index is these prefixes; reading them here keeps this module free of ROS.
     prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
     shares = [prefix / "share" / PACKAGE for prefix in (*prefixes, Path(sys.prefix))]
-    return [share / "config" for share in (source_tree, *shares) if (share / "package.xml").is_file()]
+    return [share for share in (source_tree, *shares) if (share / "package.xml").is_file()]

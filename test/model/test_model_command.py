@@ -125,7 +125,10 @@ def test_without_the_simulation_it_asks_for_pictures(
         (("new", "x", "--seed", "-1"), "'-1' is not a whole number from 0 to 2^63 - 1"),
         (("new", "x", "--contract", "no_such_robot"), "there is no config file 'no_such_robot'; choose one of"),
         (("new", "CHECKPOINT", "--size", "tiny"), "exists already; choose another folder or remove it"),
-        (("describe", "huge"), "'huge' is neither a checkpoint's folder nor one of the sizes tiny, small, base"),
+        (
+            ("describe", "huge"),
+            "the package's: mt10; nor is it one of the sizes tiny, small, base",
+        ),
         (("describe", "tiny", "--threads", "0"), "'0' is not a whole number of at least 1"),
         (("describe", "tiny", "--runs", "few"), "'few' is not a whole number of at least 1"),
         (("describe", "CHECKPOINT", "--contract", "sawyer_sim"), "a checkpoint brings its own contract"),

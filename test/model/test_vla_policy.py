@@ -155,8 +155,8 @@ def test_the_past_of_the_same_task_counts(policy: VLAPolicy, checkpoint: Path, c
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({}, "policy 'vla' needs a checkpoint: give the option checkpoint=FOLDER"),
-        ({"checkpoint": "/nowhere"}, "/nowhere is not a checkpoint: it has no config.json"),
+        ({}, "policy 'vla' needs a checkpoint: give the option checkpoint=FOLDER, or checkpoint=mt10"),
+        ({"checkpoint": "/nowhere"}, "'/nowhere' is no folder, and no checkpoint of the package's: mt10"),
         ({"checkpont": "x"}, "policy 'vla' has no option 'checkpont'; it knows checkpoint:"),
         ({"threads": "0"}, "the option threads is '0'; it must be a whole number of at least 1"),
         ({"seed": "-1"}, "the option seed is '-1'; it must be a whole number of at least 0"),

@@ -164,7 +164,7 @@ def test_the_command_measures_writes_and_does_not_measure_twice(
     [
         ((), "name either a checkpoint's folder or a policy"),
         (("--policy", "vla"), "the policy 'vla' needs a checkpoint"),
-        (("nowhere",), "nowhere is not a checkpoint: it has no config.json"),
+        (("nowhere",), "'nowhere' is no folder, and no checkpoint of the package's: mt10"),
         (("--policy", "hold", "--suite", "hard"), "invalid choice: 'hard'"),
         (("--policy", "hold", "--tasks", "fly"), "'fly' is not a task; choose mt10, mt50, or from"),
         (("--policy", "hold", "--latency", "soon"), "'soon' is neither 'measured' nor seconds from 0 to 10"),

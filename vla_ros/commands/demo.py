@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.contract_file import load_contract
-from vla_ros.resources import config_path
+from vla_ros.resources import checkpoint_path, config_path
 from vla_ros.supervise import Supervisor, running
 
 if TYPE_CHECKING:
     from vla_ros.ros.sim_client import Episode, Told
 
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "push-v3")
+CHECKPOINT = "mt10"
 _VARIATION = "test:0"
 # In this task's world something else is said first, and the robot is told better while it is at it.
 _RECOMMANDED, _FIRST_TASK, _CHANGED_MIND_AFTER_S = "push-v3", "reach-v3", 0.8
@@ -31,8 +32,8 @@ _BAG, _SHEET, _SUMMARY, _LOG = "bag", "contact_sheet.png", "summary.md", "nodes.
 _DESCRIPTION = f"""\
 Show the whole loop on the simulated robot: cameras, a sentence, a policy, the guard, and back, as separate processes
 that talk over ROS 2. Three tasks are named by sentence, in one of them only after something else was said and begun;
-the guard is armed for each and disarmed after it. The policy is Meta-World's scripted experts; with --policy vla
---checkpoint FOLDER it is a network that you trained.
+the guard is armed for each and disarmed after it. The policy is the network of the checkpoint {CHECKPOINT}, which comes
+with the package; --policy oracle lets Meta-World's scripted experts do it instead.
 Leaves a bag, a picture of the cameras ({_SHEET}) and {_SUMMARY} in a folder of runs/. Nothing of it can reach a real
 robot: the graph has a ROS domain of its own, on this machine only."""
 
@@ -44,8 +45,10 @@ def add_parsers(subparsers: Any) -> None:
         "demo", help=summary, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, help="folder of the results (runs/demo-<date>-<time>)")
-    parser.add_argument("--policy", default="oracle", metavar="NAME", help="`vla_ros policies` lists them (oracle)")
-    parser.add_argument("--checkpoint", default="", metavar="DIR", help="of the policy vla: a folder")
+    parser.add_argument("--policy", default="vla", metavar="NAME", help="`vla_ros policies` lists them (vla)")
+    parser.add_argument(
+        "--checkpoint", default=CHECKPOINT, help=f"of the policy vla: a folder or a name ({CHECKPOINT})"
+    )
     parser.add_argument(
         "--task", action="append", default=[], metavar="TASK", help=f"Meta-World task; repeatable ({', '.join(TASKS)})"
     )
@@ -55,7 +58,7 @@ def add_parsers(subparsers: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from vla_ros.ros.runtime import isolate
 
-    options = (f"checkpoint={Path(args.checkpoint).resolve()}",) if args.checkpoint else ()
+    options = (f"checkpoint={checkpoint_path(args.checkpoint).resolve()}",) if args.policy == "vla" else ()
     output = args.output or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     output.mkdir(parents=True, exist_ok=True)
     os.environ.update(isolate(os.environ))

@@ -13,6 +13,7 @@ from vla_ros.commands.needed import needed
 from vla_ros.commands.values import count
 from vla_ros.errors import LearningError, VlaRosError
 from vla_ros.learning.evaluation.names import HORIZON, MEANINGS, METAWORLD, ROS
+from vla_ros.resources import checkpoint_path
 
 if TYPE_CHECKING:
     from vla_ros.learning.evaluation.subject import Subject
@@ -56,7 +57,7 @@ def add_parsers(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, nargs="?", metavar="CHECKPOINT", help="its folder")
+    add("checkpoint", nargs="?", metavar="CHECKPOINT", help="a folder, or the name of one that comes with the package")
     add("--policy", metavar="NAME", help="instead of a checkpoint: `vla_ros policies` lists them")
     add("--option", action="append", default=[], metavar="KEY=VALUE", help="for the policy; repeatable")
     what = "one of those below; repeatable (all)"
@@ -99,7 +100,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     _check(args)
     subject = _subject(args)
     trials, over_ros = _trials(args, subject)
-    output = args.output or args.checkpoint or Path("runs") / f"evaluate-{args.policy.replace(':', '-')}"
+    output = args.output or subject.checkpoint or Path("runs") / f"evaluate-{args.policy.replace(':', '-')}"
     conditions = Conditions(args.horizon or HORIZON, args.latency)
     identity = {**subject.identity(), **conditions.identity()}
     with locked(folder := output / FOLDER):
@@ -135,7 +136,9 @@ def _subject(args: argparse.Namespace) -> Subject:
         if not key or not equals:
             raise VlaRosError(f"policy option {word!r} is not of the form key=value")
         options[key] = value
-    return checkpoint_subject(args.checkpoint, options) if args.checkpoint else policy_subject(args.policy, options)
+    if args.policy:
+        return policy_subject(args.policy, options)
+    return checkpoint_subject(checkpoint_path(args.checkpoint), options)
 
 
 def _trials(args: argparse.Namespace, subject: Subject) -> tuple[Sequence[Trial], Sequence[Trial]]:

@@ -13,7 +13,7 @@ from vla_ros.commands.needed import needed
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import SimError, VlaRosError
 from vla_ros.model.config import SIZES, Decoder, VLAConfig, preset
-from vla_ros.resources import named_file
+from vla_ros.resources import checkpoint_path, named_file
 
 if TYPE_CHECKING:
     from vla_ros.contract import Contract
@@ -79,7 +79,9 @@ def _add_describe(actions: Any) -> None:
         help=summary,
         description="Show a network's parts: their shapes, parameters and operations, and how long each takes here.",
     )
-    parser.add_argument("network", metavar="CHECKPOINT_OR_SIZE", help=f"a checkpoint's folder, or {', '.join(SIZES)}")
+    parser.add_argument(
+        "network", metavar="CHECKPOINT_OR_SIZE", help=f"a checkpoint's folder or name, or {', '.join(SIZES)}"
+    )
     _add_contract(parser, f"with a size: the robot that it is for ({_CONTRACT}); a checkpoint brings its own")
     parser.add_argument("--threads", type=_count, metavar="N", help="of the CPU (torch's choice)")
     parser.add_argument("--runs", type=_count, default=20, metavar="N", help="how often everything is measured (20)")
@@ -93,7 +95,7 @@ def _add_explain(actions: Any) -> None:
         description=_EXPLAIN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="its folder")
+    parser.add_argument("checkpoint", help="its folder, or the name of one that comes with the package")
     parser.add_argument("--image", action="append", default=[], metavar="VIEW=PATH", help="a frame; repeatable")
     parser.add_argument("--sentence", default=_SENTENCE, help=f'the instruction ("{_SENTENCE}")')
     parser.add_argument("--output", type=Path, default=Path("explain.png"), metavar="PNG", help="(explain.png)")
@@ -164,16 +166,18 @@ def _network(args: argparse.Namespace) -> tuple[VLAModel, Contract]:
         return untrained(config), contract
     if args.contract:
         raise VlaRosError("a checkpoint brings its own contract: --contract is only for a size")
-    if not Path(args.network).is_dir():
-        raise VlaRosError(f"{args.network!r} is neither a checkpoint's folder nor one of the sizes {', '.join(SIZES)}")
-    return _loaded(Path(args.network))
+    try:
+        folder = checkpoint_path(args.network)
+    except VlaRosError as error:
+        raise VlaRosError(f"{error}; nor is it one of the sizes {', '.join(SIZES)}") from error
+    return _loaded(folder)
 
 
 def _explain(args: argparse.Namespace) -> None:
     named = dict(_named_image(text) for text in args.image)
     if not args.output.parent.is_dir():
         raise VlaRosError(f"there is no folder {args.output.parent} to write {args.output.name} into")
-    model, contract = _loaded(args.checkpoint)
+    model, contract = _loaded(checkpoint_path(args.checkpoint))
     if args.contract:
         contract = load_contract(named_file(args.contract))
     if named:

@@ -143,7 +143,7 @@ class _Run:
         score = self.rollouts(folder, self.tasks)
         log.rollouts(self.trainer.step, score)
         bar.write(f"step {self.trainer.step}: {score:.0%} of rollouts succeed")
-        if score > self.best_score:
+        if score >= self.best_score:  # of equals the one that has learned for longer
             self.best_score, self.best_step = score, self.trainer.step
             draft = self.output / f".{BEST}"
             shutil.rmtree(draft, ignore_errors=True)

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,10 +24,11 @@ from vla_ros.model.chunk_decoder import Prefix
 from vla_ros.model.relative import to_absolute, to_relative
 from vla_ros.model.vla import VLAModel
 from vla_ros.policy.protocol import Needs
+from vla_ros.resources import checkpoint_path
 from vla_ros.types import ACTION_WIDTH, NS_PER_S, POSITION, QUATERNION, Chunk, FloatArray, Observation, Pose
 
 _OPTIONS = {
-    "checkpoint": "folder of the checkpoint (required)",
+    "checkpoint": "folder of the checkpoint, or the name of one that comes with the package (required)",
     "device": "cpu, cuda, cuda:1, ...; default: cuda where there is one",
     "threads": "of the CPU; default: one less than there are cores, which is left to the control loop",
     "seed": "of the noise that a flow starts from; default: 0",
@@ -117,11 +117,11 @@ def create(contract: Contract, options: Mapping[str, str]) -> VLAPolicy:
         known = "; ".join(f"{name}: {meaning}" for name, meaning in _OPTIONS.items())
         raise PolicyError(f"policy 'vla' has no option {unknown[0]!r}; it knows {known}")
     if "checkpoint" not in options:
-        raise PolicyError("policy 'vla' needs a checkpoint: give the option checkpoint=FOLDER")
+        raise PolicyError("policy 'vla' needs a checkpoint: give the option checkpoint=FOLDER, or checkpoint=mt10")
     spare_cores = max(1, len(os.sched_getaffinity(0)) - 1)
     torch.set_num_threads(_whole_number(options, "threads", 1) if "threads" in options else spare_cores)
     may_be_untrained, may_be_foreign = (_is_yes(options, name) for name in ("untrained", "other_robot"))
-    checkpoint = load_checkpoint(Path(options["checkpoint"]), _device(options.get("device", "")))
+    checkpoint = load_checkpoint(checkpoint_path(options["checkpoint"]), _device(options.get("device", "")))
     _check_views(checkpoint.model.config.views, contract)
     if not checkpoint.is_trained and not may_be_untrained:
         raise PolicyError(f"{checkpoint.folder} has learned nothing yet; to run it all the same: untrained=yes")
