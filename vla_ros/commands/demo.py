@@ -24,7 +24,7 @@ TASKS = ("drawer-open-v3", "button-press-topdown-v3", "push-v3")
 CHECKPOINT = "mt10"
 _VARIATION = "test:0"
 # In this task's world something else is said first, and the robot is told better while it is at it.
-_RECOMMANDED, _FIRST_TASK, _CHANGED_MIND_AFTER_S = "push-v3", "reach-v3", 0.8
+_RECOMMANDED, _FIRST_TASK, _CHANGED_MIND_AFTER_S = "drawer-open-v3", "drawer-close-v3", 0.8
 _MAX_SIM_TIME_S = 500 * 0.0125
 _UP_TIMEOUT_S = 120.0
 _BAG, _SHEET, _SUMMARY, _LOG = "bag", "contact_sheet.png", "summary.md", "nodes.log"
