@@ -30,12 +30,18 @@ def experience(
     tasks: Sequence[str] | None = None,
     successes: Sequence[bool] | None = None,
     fps: int = 20,
+    worth: Sequence[float] | None = None,
 ) -> Experience:
-    """Episodes of so many frames each. velocities: (N, 3) [m/s]; pushed: frames at which somebody pushed."""
+    """Episodes of so many frames each. velocities: (N, 3) [m/s]; pushed: frames at which somebody pushed.
+
+    worth: of each frame; without, 1 where the episode is a success.
+    """
     count = sum(lengths)
     actions = np.zeros((count, 14), np.float32)
     actions[:, LINEAR_VELOCITY] = np.zeros((count, 3)) if velocities is None else velocities
     actions[:, -1] = np.linspace(0.0, 1.0, count)
+    episodes = np.repeat(np.arange(len(lengths)), lengths)
+    good = np.ones(len(lengths), bool) if successes is None else np.array(successes)
     return Experience(
         fps=fps,
         images={"front": np.zeros((count, 8, 8, 3), np.uint8)},
@@ -44,9 +50,10 @@ def experience(
         places=np.zeros((count, 9), np.float32),
         places_known=np.ones((count, 9), bool),
         is_pushed=np.isin(np.arange(count), list(pushed)),
-        episodes=np.repeat(np.arange(len(lengths)), lengths),
+        worth=(good[episodes] if worth is None else np.array(worth)).astype(np.float32),
+        is_start=np.ones(count, bool),
+        episodes=episodes,
         tasks=tuple(tasks or ["push-v3"] * len(lengths)),
-        successes=np.array([True] * len(lengths) if successes is None else successes),
     )
 
 

@@ -111,5 +111,5 @@ def test_held_out_episodes_are_whole_and_of_every_task_and_failures_are_in_neith
 
 def test_a_task_with_too_few_successes_is_refused() -> None:
     data = experience([3, 3, 3], tasks=("push-v3",) * 3, successes=[True, False, False])
-    with pytest.raises(LearningError, match="1 successful episodes of push-v3 are too few"):
+    with pytest.raises(LearningError, match="1 good episodes of 'push-v3' are too few"):
         split(data, share=0.03)

@@ -14,7 +14,7 @@ from vla_ros.data.reader import Dataset
 from vla_ros.data.schema import OWN_FEATURES, SUBTASK_INDEX
 
 # The facts that are known by name; a dataset may do without them.
-TASK, SUCCESS, SEED = "metaworld_task", "success", "seed"
+TASK, SUCCESS, OUTCOME, SEED = "metaworld_task", "success", "outcome", "seed"
 _PARTS = ("data", "meta", "videos")  # what else is in the folder is somebody else's
 _UNEVEN = 3
 _SHORT_S = 1.0
@@ -102,13 +102,20 @@ def episodes_by_task(dataset: Dataset) -> dict[str, list[Episode]]:
     return dict(sorted(grouped.items()))
 
 
+def succeeded(episode: Episode) -> bool | None:
+    """Whether the task was done; None where nobody knows."""
+    if SUCCESS in episode.facts:
+        return bool(episode.facts[SUCCESS])
+    return {"success": True, "failure": False}.get(str(episode.facts.get(OUTCOME)))
+
+
 def _task(name: str, episodes: Sequence[Episode]) -> TaskSummary:
     lengths = [episode.length for episode in episodes]
-    told = all(SUCCESS in episode.facts for episode in episodes)
+    successes = [succeeded(episode) for episode in episodes]
     return TaskSummary(
         name=name,
         episodes=len(episodes),
-        successes=sum(bool(episode.facts[SUCCESS]) for episode in episodes) if told else None,
+        successes=None if None in successes else sum(map(bool, successes)),
         frames=sum(lengths),
         shortest=min(lengths),
         median=statistics.median(lengths),

@@ -25,7 +25,7 @@ _MEASURED_ON = 20_000  # frames, of statistics
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """targets: (B, H, 14) relative rows; weights: (B, H); places: of the grounding head."""
+    """targets: (B, H, 14) relative rows; weights: (B, H), 0 where a row does not count; places: of grounding."""
 
     inputs: ModelInputs
     targets: Tensor
@@ -59,7 +59,7 @@ class BatchMaker:
         }
         states = torch.from_numpy(experience.states[frames])
         images, present, states = augmented(pictures, states, augmentation, generator)
-        phrasings = [self._sentences.training(experience.task_of(int(frame))) for frame in frames]
+        phrasings = [self._phrasings(experience.task_of(int(frame))) for frame in frames]
         told = [choices[int(rng.integers(len(choices)))] for choices in phrasings]
         chunks = chunks_at(experience, frames, self._horizon, self._stride)
         return Batch(
@@ -68,6 +68,10 @@ class BatchMaker:
             torch.from_numpy(chunks.weights),
             self._places(frames),
         )
+
+    def _phrasings(self, task: str) -> tuple[str, ...]:
+        """What may be said for a task; for one that the table lacks there is only what was said."""
+        return self._sentences.training(task) if task in self._sentences.phrases else (task,)
 
     def _places(self, frames: NDArray[np.int64]) -> Places:
         """Seen from the tool: a shifted image shows both, and says little of where the base is."""

@@ -2,7 +2,7 @@
 
 A chunk's rows are relative to where the robot was commanded to be at its frame: the running integral of the recorded
 clean velocities. Rows do not count from where somebody pushed the robot off its way, since nobody carried them out,
-nor past the end of an episode.
+nor from where somebody acted of whom nothing is to be learned, nor past the end of an episode.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.errors import LearningError
+from vla_ros.learning.stacked import Pictures, Stacked
 from vla_ros.model.relative import state_of
 from vla_ros.types import (
     ACTION_WIDTH,
@@ -37,22 +38,31 @@ class Experience:
 
     images: view -> (N, S, S, 3) uint8, perhaps on disk. states: (N, 14), as the network reads them. actions: (N, 14),
     as recorded. places: (N, 9) [m], where the task's two things and its goal are. places_known: (N, 9) bool.
-    is_pushed: (N,) bool. episodes: (N,), which one a frame belongs to. tasks, successes: of each episode.
+    is_pushed: (N,) bool. worth: (N,), how much a chunk that begins at a frame counts; 0 where nothing is to be learned.
+    is_start: (N,) bool, whether a chunk may begin at it. episodes: (N,), which one a frame belongs to. tasks: of each
+    episode; where it is none of the simulator's, the sentence.
     """
 
     fps: int
-    images: Mapping[str, NDArray[np.uint8]]
+    images: Mapping[str, Pictures]
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
     places: NDArray[np.float32]
     places_known: NDArray[np.bool_]
     is_pushed: NDArray[np.bool_]
+    worth: NDArray[np.float32]
+    is_start: NDArray[np.bool_]
     episodes: NDArray[np.int64]
     tasks: tuple[str, ...]
-    successes: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.states)
+
+    @property
+    def is_learned_from(self) -> NDArray[np.bool_]:
+        """(N,), whether chunks that begin at a frame are shown to a network at all."""
+        learned: NDArray[np.bool_] = self.is_start & (self.worth > 0.0)
+        return learned
 
     def task_of(self, frame: int) -> str:
         """The task that a frame's episode is about."""
@@ -61,7 +71,7 @@ class Experience:
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """rows: (B, H, 14) relative rows; weights: (B, H), 1 where a row counts and 0 elsewhere."""
+    """rows: (B, H, 14) relative rows; weights: (B, H), how much a row counts: as much as its chunk is worth, or 0."""
 
     rows: NDArray[np.float32]
     weights: NDArray[np.float32]
@@ -86,12 +96,16 @@ def chunks_at(experience: Experience, frames: NDArray[np.int64], horizon: int, s
 def _weights(
     experience: Experience, frames: NDArray[np.int64], steps: NDArray[np.int64], stride: int
 ) -> NDArray[np.float32]:
-    """Row i is real if the episode reaches its end and nobody pushed the robot before its last frame. -> (B, H)"""
+    """Row i is real if the episode reaches its end, every frame until then is worth something, and nobody pushed the
+    robot before its last frame. -> (B, H)
+    """
     same = experience.episodes[steps] == experience.episodes[frames][:, None]
     same &= frames[:, None] + np.arange(steps.shape[1]) < len(experience)
     pushed_before = np.zeros(steps.shape, bool)
     pushed_before[:, 1:] = np.logical_or.accumulate(experience.is_pushed[steps], axis=1)[:, :-1]
-    weights: NDArray[np.float32] = (same & ~pushed_before)[:, stride - 1 :: stride].astype(np.float32)
+    learned = np.logical_and.accumulate(experience.worth[steps] > 0.0, axis=1)
+    is_real = (same & learned & ~pushed_before)[:, stride - 1 :: stride]
+    weights: NDArray[np.float32] = is_real * experience.worth[frames][:, None]
     return weights
 
 
@@ -151,15 +165,16 @@ def joined(parts: Sequence[Experience]) -> Experience:
     starts = np.cumsum([0, *(len(part.tasks) for part in parts)])
     return Experience(
         fps=first.fps,
-        images={view: np.concatenate([part.images[view] for part in parts]) for view in first.images},
+        images={view: Stacked([part.images[view] for part in parts]) for view in first.images},
         states=np.concatenate([part.states for part in parts]),
         actions=np.concatenate([part.actions for part in parts]),
         places=np.concatenate([part.places for part in parts]),
         places_known=np.concatenate([part.places_known for part in parts]),
         is_pushed=np.concatenate([part.is_pushed for part in parts]),
+        worth=np.concatenate([part.worth for part in parts]),
+        is_start=np.concatenate([part.is_start for part in parts]),
         episodes=np.concatenate([part.episodes + start for part, start in zip(parts, starts, strict=False)]),
         tasks=tuple(task for part in parts for task in part.tasks),
-        successes=np.concatenate([part.successes for part in parts]),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +20,24 @@ from vla_ros.data.reader import Dataset
 from vla_ros.errors import DataError, LearningError, MessageError
 from vla_ros.images import frame_to_rgb
 from vla_ros.learning.experience import Experience, joined, model_states, places_of
+from vla_ros.learning.recorded.columns import IS_BETWEEN, IS_INTERVENTION, OUTCOME
 from vla_ros.model.preprocessing import Preprocessing
+from vla_ros.policy.sentences import load_sentences
 from vla_ros.types import Frame
 
 _CACHE = ".decoded"
 _COLUMNS = ("observation.state", "observation.environment_state", "action", "is_perturbed")
 _FACTS = ("metaworld_task", "success", "scene")
+_RECORDED_COLUMNS = ("observation.state", "action", IS_INTERVENTION, IS_BETWEEN)
+_RECORDED_FACTS = (OUTCOME,)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much what somebody did in a recording counts, beside 1 of a demonstration."""
+
+    human: float = 1.0
+    policy: float = 1.0
 
 
 def open_datasets(folders: Sequence[Path], views: Sequence[str]) -> list[Dataset]:
@@ -37,42 +51,76 @@ def open_datasets(folders: Sequence[Path], views: Sequence[str]) -> list[Dataset
     return datasets
 
 
-def load_experience(datasets: Sequence[Dataset], preprocessing: Mapping[str, Preprocessing]) -> Experience:
+def load_experience(
+    datasets: Sequence[Dataset], preprocessing: Mapping[str, Preprocessing], weights: Weights = Weights()
+) -> Experience:
     """Several datasets, checked. preprocessing: of each view that the network looks through.
 
     Raises DataError, naming file and row, and LearningError for datasets that do not fit each other.
     """
-    return joined([_load_one(dataset, preprocessing) for dataset in datasets])
+    return joined([_load_one(dataset, preprocessing, weights) for dataset in datasets])
 
 
-def _load_one(dataset: Dataset, preprocessing: Mapping[str, Preprocessing]) -> Experience:
+def _load_one(dataset: Dataset, preprocessing: Mapping[str, Preprocessing], weights: Weights) -> Experience:
     check_dataset(dataset, decode_images=False)  # those are when they are decoded
-    states = dataset.column("observation.state")
-    episodes = np.repeat(np.arange(len(dataset.episodes)), [episode.length for episode in dataset.episodes])
-    facts = [episode.facts for episode in dataset.episodes]
-    shown = np.array([bool(json.loads(str(fact["scene"]))["shows_goal"]) for fact in facts])
-    places, known = places_of(dataset.column("observation.environment_state"), shown[episodes])
+    own = _recorded(dataset, weights) if _is_recorded(dataset) else _demonstrated(dataset)
     return Experience(
         fps=dataset.fps,
         images={view: _decoded(dataset, view, how) for view, how in preprocessing.items()},
-        states=model_states(states),
+        states=model_states(dataset.column("observation.state")),
         actions=dataset.column("action"),
-        places=places,
-        places_known=known,
-        is_pushed=dataset.column("is_perturbed"),
-        episodes=episodes,
-        tasks=tuple(str(fact["metaworld_task"]) for fact in facts),
-        successes=np.array([bool(fact["success"]) for fact in facts]),
+        episodes=_episodes(dataset),
+        **own,
     )
+
+
+def _is_recorded(dataset: Dataset) -> bool:
+    """Whether it was made of recordings of the robot, by whoever drove it; or else by experts in simulation."""
+    return IS_INTERVENTION in dataset.schema.columns
+
+
+def _episodes(dataset: Dataset) -> NDArray[np.int64]:
+    """The episode of every frame. -> (N,)"""
+    return np.repeat(np.arange(len(dataset.episodes)), [episode.length for episode in dataset.episodes])
+
+
+def _demonstrated(dataset: Dataset) -> dict[str, Any]:
+    """Of failures nothing is learned."""
+    episodes, facts = _episodes(dataset), [episode.facts for episode in dataset.episodes]
+    shown = np.array([bool(json.loads(str(fact["scene"]))["shows_goal"]) for fact in facts])
+    places, known = places_of(dataset.column("observation.environment_state"), shown[episodes])
+    return {
+        "places": places,
+        "places_known": known,
+        "is_pushed": dataset.column("is_perturbed"),
+        "worth": np.array([bool(fact["success"]) for fact in facts])[episodes].astype(np.float32),
+        "is_start": np.ones(len(episodes), bool),
+        "tasks": tuple(str(fact["metaworld_task"]) for fact in facts),
+    }
+
+
+def _recorded(dataset: Dataset, weights: Weights) -> dict[str, Any]:
+    """Of a policy's failures nothing is learned, but of what a human did in them. Nobody knows where things were."""
+    episodes, sentences = _episodes(dataset), load_sentences()
+    is_failure = np.array([episode.facts[OUTCOME] == "failure" for episode in dataset.episodes])[episodes]
+    of_policy = np.where(is_failure, 0.0, weights.policy)
+    return {
+        "places": np.zeros((len(episodes), 9), np.float32),
+        "places_known": np.zeros((len(episodes), 9), bool),
+        "is_pushed": np.zeros(len(episodes), bool),
+        "worth": np.where(dataset.column(IS_INTERVENTION), weights.human, of_policy).astype(np.float32),
+        "is_start": ~dataset.column(IS_BETWEEN),
+        "tasks": tuple(sentences.known_task(episode.task) or episode.task for episode in dataset.episodes),
+    }
 
 
 def _check_complete(dataset: Dataset, views: Sequence[str]) -> None:
     """Raises LearningError for a dataset that lacks something."""
-    schema = dataset.schema
+    schema, is_recorded = dataset.schema, _is_recorded(dataset)
     for what, wanted, there in (
         ("view", views, schema.views),
-        ("column", _COLUMNS, schema.columns),
-        ("fact of its episodes", _FACTS, schema.facts),
+        ("column", _RECORDED_COLUMNS if is_recorded else _COLUMNS, schema.columns),
+        ("fact of its episodes", _RECORDED_FACTS if is_recorded else _FACTS, schema.facts),
     ):
         for name in wanted:
             if name not in there:

@@ -67,6 +67,9 @@ class Recipe:
     itself. ema: how much of the averaged weights each step keeps. clip: largest norm of the gradient.
     alignment, grounding: weights of these losses beside the action's. checkpoint_steps: how often what a resume needs
     is written.
+    intervention_weight: how much a chunk counts that a human began in a recording of the robot, beside 1 of a
+    demonstration. policy_weight: the same of a policy; at 0 nothing that a policy did is learned, which is human-gated
+    DAgger (Kelly et al., "HG-DAgger: interactive imitation learning with human experts", 2019).
     """
 
     data: tuple[str, ...]
@@ -83,6 +86,8 @@ class Recipe:
     alignment: NotNegative = 0.1
     grounding: NotNegative = 1.0
     checkpoint_steps: Count = 200
+    intervention_weight: NotNegative = 1.0
+    policy_weight: NotNegative = 1.0
     augmentation: AugmentationConfig = AugmentationConfig()
     curriculum: CurriculumConfig = CurriculumConfig()
     validation: ValidationConfig = ValidationConfig()

@@ -207,8 +207,8 @@ def _numbers(losses: Losses) -> dict[str, float]:
 def _distances_m(rows: Tensor, batch: Batch) -> Tensor:
     """Mean distance of the positions, over the rows that count, of each frame that has any. -> (B',)"""
     distance = (rows[..., :3] - batch.targets[..., :3]).norm(dim=-1)  # (B, H)
-    weights = batch.weights.clone()
-    weights[:, 0] = 0.0  # where it is: no prediction
-    total = weights.sum(dim=1)
-    means: Tensor = (distance * weights).sum(dim=1) / total.clamp(min=1.0)
+    counts = (batch.weights > 0.0).to(distance.dtype)
+    counts[:, 0] = 0.0  # where it is: no prediction
+    total = counts.sum(dim=1)
+    means: Tensor = (distance * counts).sum(dim=1) / total.clamp(min=1.0)
     return means[total > 0.0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from vla_ros.learning.batches import BatchMaker, measured_statistics
 from vla_ros.learning.curriculum import CurriculumSampler
 from vla_ros.learning.curves import draw_curves
 from vla_ros.learning.experience import Experience, difficulty
-from vla_ros.learning.loading import load_experience, open_datasets
+from vla_ros.learning.loading import Weights, load_experience, open_datasets
 from vla_ros.learning.logs import TrainingLog
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.train_state import resume, save_state
@@ -41,25 +41,27 @@ Rollouts = Callable[[Path, tuple[str, ...]], float]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Frames to learn from and frames to validate on, of different episodes. Failures are in neither."""
+    """Frames to learn from and frames to validate on, of different episodes. What is worth nothing is in neither."""
 
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]
 
 
 def split(experience: Experience, share: float) -> Split:
-    """Hold out a share of each task's successful episodes, at least one. Raises LearningError if nothing is left."""
+    """Hold out a share of each task's good episodes, at least one. Raises LearningError if nothing is left.
+
+    An episode is good if there is anything to learn from it.
+    """
     rng = np.random.default_rng(_HELD_OUT_SEED)
     held_out = np.zeros(len(experience.tasks), bool)
+    good = experience.is_learned_from
+    is_good = np.bincount(experience.episodes, weights=good, minlength=len(experience.tasks)) > 0
     for task in sorted(set(experience.tasks)):
-        mine = np.array([i for i, name in enumerate(experience.tasks) if name == task and experience.successes[i]])
+        mine = np.array([i for i, name in enumerate(experience.tasks) if name == task and is_good[i]])
         if len(mine) < 2:
-            raise LearningError(
-                f"{len(mine)} successful episodes of {task} are too few to learn from; at least 2 are needed"
-            )
+            raise LearningError(f"{len(mine)} good episodes of '{task}' are too few to learn from; 2 are needed")
         held_out[rng.permutation(mine)[: max(1, round(share * len(mine)))]] = True
     frames = np.arange(len(experience))
-    good = experience.successes[experience.episodes]
     unseen = held_out[experience.episodes]
     return Split(frames[good & ~unseen], frames[good & unseen])
 
@@ -78,15 +80,17 @@ def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str,
     torch.manual_seed(recipe.seed)
     model = VLAModel(recipe.model, ActionStatistics.identity(), ActionStatistics.identity())
     preprocessing = {view: model.vision.encoder_of(view).preprocessing for view in recipe.model.views}
-    experience = load_experience(datasets, preprocessing)
+    weights = Weights(human=recipe.intervention_weight, policy=recipe.policy_weight)
+    experience = load_experience(datasets, preprocessing, weights)
+    tasks = tuple(sorted(set(experience.tasks)))
+    known = _of_the_simulator(tasks, recipe)
     parts = split(experience, recipe.validation.share)
     decoder = recipe.model.decoder
     statistics = measured_statistics(experience, parts.training, decoder.horizon, decoder.dt_s)
     model.action_statistics, model.state_statistics = statistics
     trainer = _trainer(recipe, model, experience, parts)
     _check_same(output, {**asdict(recipe), "frames": len(experience)})
-    tasks = tuple(sorted(set(experience.tasks)))
-    run = _Run(recipe, contract, output, {**record, "tasks": list(tasks)}, trainer, rollouts, tasks)
+    run = _Run(recipe, contract, output, {**record, "tasks": list(tasks)}, trainer, rollouts, known)
     return run.to_the_end()
 
 
@@ -174,6 +178,16 @@ class _Run:
         return folder
 
 
+def _of_the_simulator(tasks: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
+    """Those that a rollout can ask for. Raises LearningError if the recipe asks for rollouts and there are none."""
+    known = tuple(task for task in tasks if task in load_sentences().phrases)
+    if recipe.validation.rollout_steps and not known:
+        raise LearningError(
+            f"validation.rollout_steps: the simulator knows none of {', '.join(map(repr, tasks))}; choose 0"
+        )
+    return known
+
+
 def use_threads(count: int) -> None:
     """So many of the CPU, in this process."""
     torch.set_num_threads(count)
@@ -184,7 +198,9 @@ def _check_same(output: Path, wanted: Mapping[str, Any]) -> None:
     path = output / RECIPE
     text = json.dumps(wanted, indent=2) + "\n"
     if path.exists():
-        begun, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        # A key that came after a training was begun had the value, then, that is now its default.
+        defaults = {field.name: field.default for field in fields(Recipe) if type(field.default) in (int, float)}
+        begun, now = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}, json.loads(text)
         others = sorted(key for key in {*begun, *now} if begun.get(key) != now.get(key))
         if others:
             raise LearningError(

@@ -67,11 +67,15 @@ class SentenceTable:
 
     def task(self, sentence: str) -> str:
         """The task that a sentence means, word for word. Raises PolicyError for any other sentence."""
-        task = self._meanings.get(normalise(sentence))
+        task = self.known_task(sentence)
         if task is None:
             some = ", ".join(f"'{self.usual(task)}'" for task in self.tasks[:_EXAMPLES])
             raise PolicyError(f"no task is called '{sentence.strip()}'; known are {some} and others: {self.path}")
         return task
+
+    def known_task(self, sentence: str) -> str | None:
+        """The same; None for any other sentence."""
+        return self._meanings.get(normalise(sentence))
 
     def opposite(self, task: str) -> str:
         """The task that undoes this one. Raises PolicyError for a task without."""
