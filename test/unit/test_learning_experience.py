@@ -9,8 +9,10 @@ import pytest
 from learning_builders import experience
 
 from vla_ros.errors import LearningError
+from vla_ros.geometry import integrate, normalise
 from vla_ros.learning.experience import chunks_at, difficulty, joined, model_states, places_of, stride_of
-from vla_ros.types import GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION
+from vla_ros.model.relative import to_relative
+from vla_ros.types import ANGULAR_VELOCITY, GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION, Pose, Twist
 
 FPS = 20
 
@@ -64,6 +66,20 @@ def test_a_row_of_several_frames_counts_only_if_all_of_them_do() -> None:
     assert chunks.weights.tolist() == [[1, 1, 0, 0]]  # the third would take its second frame from the next episode
     pushed = experience([8], pushed=[2])
     assert chunks_at(pushed, at(0), 4, 2).weights.tolist() == [[1, 0, 0, 0]]
+
+
+def test_rotations_are_the_running_integral_of_the_angular_velocities_in_the_base_frame() -> None:
+    rng = np.random.default_rng(0)
+    data = experience([9])
+    data.actions[:, ANGULAR_VELOCITY] = rng.uniform(-4.0, 4.0, (9, 3))
+    start = Pose(np.zeros(3), normalise(rng.normal(size=4)))
+    poses = [start]
+    for angular in data.actions[:, ANGULAR_VELOCITY].astype(np.float64):
+        poses.append(integrate(poses[-1], Twist(np.zeros(3), angular), 1.0 / FPS))
+    absolute = np.zeros((4, 14))
+    absolute[:, QUATERNION] = [pose.quaternion for pose in poses[:8:2]]
+    rows = chunks_at(data, at(0), 4, 2).rows[0]
+    np.testing.assert_allclose(rows[:, QUATERNION], to_relative(absolute, start)[:, QUATERNION], atol=1e-6)
 
 
 @pytest.mark.parametrize(("dt_s", "frames"), [(0.05, 1), (0.1, 2), (0.5, 10)])

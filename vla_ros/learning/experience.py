@@ -1,8 +1,8 @@
 """Frames to learn from, and the chunks that followed them, as arrays.
 
 A chunk's rows are relative to where the robot was commanded to be at its frame: the running integral of the recorded
-clean velocities. Rows do not count from where somebody pushed the robot off its way, since nobody carried them out,
-nor from where somebody acted of whom nothing is to be learned, nor past the end of an episode.
+clean velocities, linear and angular. Rows do not count from where somebody pushed the robot off its way, since nobody
+carried them out, nor from where somebody acted of whom nothing is to be learned, nor past the end of an episode.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.errors import LearningError
+from vla_ros.learning.rotations import turned
 from vla_ros.learning.stacked import Pictures, Stacked
 from vla_ros.model.relative import state_of
 from vla_ros.types import (
@@ -86,7 +87,7 @@ def chunks_at(experience: Experience, frames: NDArray[np.int64], horizon: int, s
     travelled = np.cumsum(velocities[..., :3], axis=1) / experience.fps
     rows = np.zeros((len(frames), horizon, ACTION_WIDTH), np.float32)
     rows[:, 1:, POSITION] = travelled[:, stride - 1 : -1 : stride][:, : horizon - 1]
-    rows[..., QUATERNION] = (0.0, 0.0, 0.0, 1.0)
+    rows[..., QUATERNION] = turned(velocities[..., 3:], 1.0 / experience.fps)[:, ::stride]
     by_row = velocities.reshape(len(frames), horizon, stride, 6)
     rows[..., LINEAR_VELOCITY.start : ANGULAR_VELOCITY.stop] = by_row.mean(axis=2)
     rows[..., GRIPPER] = actions[:, ::stride, GRIPPER]

@@ -1,0 +1,43 @@
+"""Many rotations at once, by the formulas of vla_ros.geometry. Quaternions are x, y, z, w."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.geometry import IDENTITY
+from vla_ros.types import FloatArray
+
+
+def turned(angular_rad_s: FloatArray, dt_s: float) -> FloatArray:
+    """How far each instant is turned from the first, in the base frame, by velocities that hold until the next one.
+
+    (B, T, 3) -> (B, T, 4), unit, w >= 0; exactly no rotation where nothing turned.
+    """
+    turns = _from_rotation_vectors(angular_rad_s * dt_s)  # (B, T, 4)
+    result = np.tile(IDENTITY, (*angular_rad_s.shape[:2], 1))
+    for step in range(1, angular_rad_s.shape[1]):
+        result[:, step] = _products(turns[:, step - 1], result[:, step - 1])
+    return np.where(result[..., 3:] < 0.0, -result, result)
+
+
+def _from_rotation_vectors(vectors: FloatArray) -> FloatArray:
+    """(..., 3) [rad] -> (..., 4) unit"""
+    half = 0.5 * np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scale = 0.5 * np.sinc(half / np.pi)  # sin(half) / (2 half), at zero too
+    return np.concatenate([scale * vectors, np.cos(half)], axis=-1)
+
+
+def _products(left: FloatArray, right: FloatArray) -> FloatArray:
+    """First rotate by `right`, then by `left`. (..., 4), (..., 4) -> (..., 4) unit"""
+    (x1, y1, z1, w1), (x2, y2, z2, w2) = np.moveaxis(left, -1, 0), np.moveaxis(right, -1, 0)
+    product = np.stack(
+        [
+            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
+            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
+            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
+            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
+        ],
+        axis=-1,
+    )
+    unit: FloatArray = product / np.linalg.norm(product, axis=-1, keepdims=True)
+    return unit
