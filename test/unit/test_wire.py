@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -132,9 +134,37 @@ def test_frames_are_found_wherever_the_stream_is_cut(frames: list[tuple[int, byt
     assert found == frames
 
 
+@pytest.mark.parametrize("sizes", [(), (0,), (1_000_000, 0, 3)])
+def test_whole_frames_are_received_until_the_stream_ends(sizes: tuple[int, ...]) -> None:
+    frames = [(index, bytes([index]) * size) for index, size in enumerate(sizes)]
+    reader, writer = socket.socketpair()
+    with reader, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(_send_and_close, writer, b"".join(wire.frame(*one) for one in frames))
+        assert [wire.receive(reader) for _ in frames] == frames
+        assert wire.receive(reader) is None
+        sent.result()
+
+
+@pytest.mark.parametrize("length", [3, 12])
+def test_a_stream_that_ends_within_a_frame_has_ended(length: int) -> None:
+    reader, writer = socket.socketpair()
+    with reader:
+        _send_and_close(writer, wire.frame(1, bytes(100))[:length])
+        assert wire.receive(reader) is None
+
+
+def _send_and_close(writer: socket.socket, data: bytes) -> None:
+    with writer:
+        writer.sendall(data)
+
+
 def test_a_frame_of_absurd_length_is_refused_before_it_is_read() -> None:
     with pytest.raises(WorkerError, match="claims"):
         wire.FrameReader().feed(b"garbage garbage")
+    reader, writer = socket.socketpair()
+    with reader, writer, pytest.raises(WorkerError, match="claims"):
+        writer.sendall(b"garbage garbage")
+        wire.receive(reader)
 
 
 @pytest.mark.parametrize("vector", [None, np.arange(45.0)])

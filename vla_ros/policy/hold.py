@@ -24,11 +24,11 @@ class HoldPolicy:
 
     def predict(self, observation: Observation) -> Chunk:
         """Stay at the pose that was commanded at t_obs_ns."""
-        row = np.zeros(ACTION_WIDTH)
-        row[POSITION] = observation.commanded_pose.position
-        row[QUATERNION] = observation.commanded_pose.quaternion
-        row[GRIPPER] = observation.gripper
-        return Chunk(observation.t_obs_ns, self.dt_s, np.tile(row, (self.rows, 1)))
+        rows = np.zeros((self.rows, ACTION_WIDTH))
+        rows[:, POSITION] = observation.commanded_pose.position
+        rows[:, QUATERNION] = observation.commanded_pose.quaternion
+        rows[:, GRIPPER] = observation.gripper
+        return Chunk(observation.t_obs_ns, self.dt_s, rows)
 
 
 def create(contract: Contract, options: Mapping[str, str]) -> HoldPolicy:

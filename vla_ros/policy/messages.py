@@ -64,7 +64,7 @@ def encode_observation(observation: Observation) -> bytes:
     )
 
 
-def decode_observation(payload: bytes) -> Observation:
+def decode_observation(payload: bytes | bytearray) -> Observation:
     """Raises WorkerError. The arrays are read-only."""
     message = wire.decode(payload)
     images = _field(message, "images", dict)

@@ -7,7 +7,7 @@ the request's id (0 for what answers no request), and the payload.
 from __future__ import annotations
 
 import math
-import re
+import socket
 import struct
 import threading
 from collections.abc import Mapping
@@ -26,7 +26,11 @@ MAX_REQUEST_ID = 2**32 - 1
 HEADER = struct.Struct(">II")
 
 # Booleans, integers and floats of a stated width. Everything else (objects, records, strings) is refused.
-_DTYPE = re.compile(r"[<>|][biuf][1248]")
+_BYTES = [np.dtype(kind) for kind in ("?", "i1", "u1")]
+_WORDS = [
+    np.dtype(f"{order}{kind}") for order in "<>" for kind in ("i2", "u2", "f2", "i4", "u4", "f4", "i8", "u8", "f8")
+]
+_DTYPES = {dtype.str: dtype for dtype in (*_BYTES, *_WORDS)}
 _ARRAY_KEYS = {b"__ndarray__", b"data", b"dtype", b"shape"}
 _SCALAR_KEYS = {b"__npgeneric__", b"data", b"dtype"}
 
@@ -40,7 +44,7 @@ def encode(message: Message) -> bytes:
         raise WorkerError(f"the message cannot be encoded: {error}") from None
 
 
-def decode(payload: bytes) -> dict[str, Any]:
+def decode(payload: bytes | bytearray) -> dict[str, Any]:
     """The map in a payload; its arrays are read-only. Raises WorkerError for anything else."""
     try:
         message = msgpack.unpackb(payload, object_hook=_unpack, ext_hook=_refuse_extension)
@@ -60,8 +64,40 @@ def frame(request_id: int, payload: bytes) -> bytes:
     return HEADER.pack(len(payload), request_id) + payload
 
 
+def receive(connection: socket.socket) -> tuple[int, bytearray] | None:
+    """Wait for the next frame (request id, payload) on a blocking socket. None: the stream has ended.
+
+    An observation is large: it is read straight to where it stays. Raises WorkerError for an absurd length.
+    """
+    header = _receive_exactly(connection, HEADER.size)
+    if header is None:
+        return None
+    length, request_id = _parse_header(header)
+    payload = _receive_exactly(connection, length)
+    return None if payload is None else (request_id, payload)
+
+
+def _receive_exactly(connection: socket.socket, size: int) -> bytearray | None:
+    received = bytearray(size)
+    missing = memoryview(received)
+    while missing:
+        count = connection.recv_into(missing, 0, socket.MSG_WAITALL)  # less, where a signal came in between
+        if not count:
+            return None
+        missing = missing[count:]
+    return received
+
+
+def _parse_header(data: bytearray) -> tuple[int, int]:
+    """-> the payload's length, the request's id."""
+    length, request_id = HEADER.unpack_from(data)
+    if length > MAX_FRAME_BYTES:
+        raise WorkerError(f"a frame claims {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    return length, request_id
+
+
 class FrameReader:
-    """Cuts a byte stream into frames."""
+    """Cuts a byte stream into frames, for who must not wait for the rest of one."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -71,9 +107,7 @@ class FrameReader:
         self._buffer += data
         frames = []
         while len(self._buffer) >= HEADER.size:
-            length, request_id = HEADER.unpack_from(self._buffer)
-            if length > MAX_FRAME_BYTES:
-                raise WorkerError(f"a frame claims {length} bytes; at most {MAX_FRAME_BYTES} are allowed")
+            length, request_id = _parse_header(self._buffer)
             end = HEADER.size + length
             if len(self._buffer) < end:
                 break
@@ -83,10 +117,15 @@ class FrameReader:
 
 
 def _pack(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic) and not _DTYPE.fullmatch(value.dtype.str):
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.str not in _DTYPES:
         raise TypeError(f"arrays of dtype {value.dtype} are not allowed")
     if isinstance(value, np.ndarray):
-        return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": value.dtype.str, b"shape": value.shape}
+        return {
+            b"__ndarray__": True,
+            b"data": np.ascontiguousarray(value).data,
+            b"dtype": value.dtype.str,
+            b"shape": value.shape,
+        }
     if isinstance(value, np.generic):
         return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
     raise TypeError(f"{type(value).__name__} is not allowed")
@@ -123,9 +162,9 @@ def _unpack_scalar(value: dict[Any, Any]) -> Any:
 
 
 def _dtype(text: Any) -> np.dtype[Any]:
-    if not isinstance(text, str) or not _DTYPE.fullmatch(text):
+    if not isinstance(text, str) or text not in _DTYPES:
         raise WorkerError(f"an array in the message has the dtype {text!r}; only numbers are allowed")
-    return np.dtype(text)
+    return _DTYPES[text]
 
 
 def _refuse_extension(code: int, _data: bytes) -> Any:

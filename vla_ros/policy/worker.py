@@ -25,7 +25,6 @@ from vla_ros.policy.protocol import Policy
 from vla_ros.policy.registry import create_policy
 from vla_ros.types import Chunk
 
-_RECEIVE_BYTES = 2**16
 _log = logging.getLogger("worker")
 
 
@@ -99,19 +98,18 @@ def _option(word: str) -> tuple[str, str]:
 
 
 def _serve(connection: socket.socket, name: str, policy: Policy) -> int:
-    reader = wire.FrameReader()
-    while data := connection.recv(_RECEIVE_BYTES):
-        for request_id, payload in reader.feed(data):
-            connection.sendall(wire.frame(request_id, answer(name, policy, payload)))
+    while received := wire.receive(connection):
+        request_id, payload = received
+        connection.sendall(wire.frame(request_id, answer(name, policy, payload)))
     return 0
 
 
-def answer(name: str, policy: Policy, payload: bytes) -> bytes:
+def answer(name: str, policy: Policy, payload: bytes | bytearray) -> bytes:
     """A policy's reply to an encoded observation, encoded. What it raises is a reply, too."""
     return _encoded(_plan(name, policy, payload))
 
 
-def _plan(name: str, policy: Policy, payload: bytes) -> messages.Plan | messages.Failure:
+def _plan(name: str, policy: Policy, payload: bytes | bytearray) -> messages.Plan | messages.Failure:
     started_s = time.monotonic()
     try:
         chunk = policy.predict(messages.decode_observation(payload))
