@@ -19,7 +19,8 @@ def common_instant(histories: Sequence[Samples], max_skew_s: float) -> int | Non
     stamps = sorted({_stamp(sample) for history in histories for sample in history}, reverse=True)
     bound = max_skew_s * NS_PER_S
     for stamp in stamps:
-        if all(any(abs(_stamp(sample) - stamp) <= bound for sample in history) for history in histories):
+        # Newest first: what is sought is nearly always each history's last.
+        if all(any(abs(_stamp(sample) - stamp) <= bound for sample in reversed(history)) for history in histories):
             return stamp
     return None
 

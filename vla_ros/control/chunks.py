@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vla_ros.errors import PolicyError
-from vla_ros.geometry import interpolate
+from vla_ros.geometry import interpolate, normalise
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -74,4 +74,4 @@ def make_row(target: Target) -> FloatArray:
 
 
 def _pose(row: FloatArray) -> Pose:
-    return Pose(row[POSITION], row[QUATERNION] / np.linalg.norm(row[QUATERNION]))
+    return Pose(row[POSITION], normalise(row[QUATERNION]))

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from vla_ros.control import channels
@@ -39,6 +40,9 @@ _DEPTH = 4
 # What has no stamp does not come from another time: a pressed button and a held deadman stay so.
 _OUTLIVES_CLOCK = (channels.EMERGENCY_STOP, channels.TELEOP_DEADMAN)
 
+# What does more than to be kept.
+_ACTED_ON = (channels.ARM, channels.RESET, channels.SIM_RESET, channels.EMERGENCY_STOP, channels.COMMAND)
+
 # After a tick with any other reason the policy may only continue from an observation newer than that tick.
 _KEEPS_OBSERVATIONS = (Reason.POLICY_AWAITED, Reason.REOBSERVATION_AWAITED, Reason.POLICY_SILENT)
 
@@ -47,8 +51,9 @@ def guard_step(state: GuardState, inputs: Sequence[Sample[Any]], now: Now, confi
     """One tick. inputs: everything received since the last one, in order; now: the tick's instant on both clocks."""
     tick = advance(state.clock, now, 1.0 / config.contract.rates.guard_hz)
     state = _start(state, tick, now, config)
-    for sample in inputs:
-        state = _receive(state, sample, now, config)
+    for is_acted_on, samples in groupby(inputs, lambda sample: sample.channel in _ACTED_ON):
+        receive = _act_on if is_acted_on else _keep
+        state = receive(state, samples, now, config)
     state = replace(state, policy=newest_complete(state.streams) or state.policy)
     state = _decide(_watch(state, now, tick, config), now, tick, config)
     was_moving = state.motion is not None and not is_at_rest(state.motion.twist)
@@ -83,6 +88,19 @@ def _start(state: GuardState, tick: Tick, now: Now, config: GuardConfig) -> Guar
     return replace(state, streams=streams, policy=None, reobserve_after_ns=now.ros_ns, counts=counts)
 
 
+def _keep(state: GuardState, samples: Iterable[Sample[Any]], now: Now, _config: GuardConfig) -> GuardState:
+    streams = state.streams
+    for sample in samples:
+        streams = absorb(streams, sample, now, _DEPTH)
+    return replace(state, streams=streams)
+
+
+def _act_on(state: GuardState, samples: Iterable[Sample[Any]], now: Now, config: GuardConfig) -> GuardState:
+    for sample in samples:
+        state = _receive(state, sample, now, config)
+    return state
+
+
 def _receive(state: GuardState, sample: Sample[Any], now: Now, config: GuardConfig) -> GuardState:
     if sample.channel == channels.ARM:
         return _armed(state, now, config) if sample.value else _disarmed(state)
@@ -93,12 +111,10 @@ def _receive(state: GuardState, sample: Sample[Any], now: Now, config: GuardConf
         fresh = state.streams.only((channels.EMERGENCY_STOP,))
         return replace(_disarmed(state), streams=fresh, policy=None, motion=None, reobserve_after_ns=now.ros_ns)
     was = state.streams.newest(sample.channel)
-    state = replace(state, streams=absorb(state.streams, sample, now, _DEPTH))
-    if sample.channel == channels.EMERGENCY_STOP and sample.value:
-        return _latched(state, "emergency stop")
+    state = _keep(state, (sample,), now, config)
     if sample.channel == channels.COMMAND:
         return _instructed(state, None if was is None else was.value, sample.value, now)
-    return state
+    return _latched(state, "emergency stop") if sample.value else state
 
 
 def _instructed(state: GuardState, before: str | None, instruction: str, now: Now) -> GuardState:

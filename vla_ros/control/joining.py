@@ -25,15 +25,14 @@ class PolicyTarget:
 
 def newest_complete(streams: Streams) -> PolicyTarget | None:
     """The newest set of four with one stamp. A newer but incomplete set is ignored while this one ages."""
-    by_stamp = [{sample.stamp_ns: sample for sample in streams.history(part)} for part in PARTS]
-    shared = set.intersection(*(set(samples) for samples in by_stamp))
-    stamps = [stamp for stamp in shared if stamp is not None]
-    if not stamps:
-        return None
-    stamp_ns = max(stamps)
-    pose, twist, gripper, provenance = (samples[stamp_ns] for samples in by_stamp)
-    received_ns = min(part.received_ns for part in (pose, twist, gripper, provenance))
-    return PolicyTarget(stamp_ns, received_ns, Target(pose.value, twist.value, gripper.value), provenance.value)
+    for candidate in reversed(streams.history(PARTS[0])):
+        stamp_ns = candidate.stamp_ns
+        parts = [sample for part in PARTS for sample in streams.history(part) if sample.stamp_ns == stamp_ns]
+        if stamp_ns is not None and len(parts) == len(PARTS):
+            pose, twist, gripper, provenance = parts
+            received_ns = min(part.received_ns for part in parts)
+            return PolicyTarget(stamp_ns, received_ns, Target(pose.value, twist.value, gripper.value), provenance.value)
+    return None
 
 
 def taken_apart(output: PolicyOutput, received_ns: int) -> tuple[Sample[Any], ...]:

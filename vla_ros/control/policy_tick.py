@@ -7,8 +7,9 @@ Only a chunk from a policy that still sees, for the instruction still given, lea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from vla_ros.contract import Contract
@@ -35,6 +36,9 @@ from vla_ros.types import NS_PER_S, Chunk, Now, Provenance, Sample, is_hold
 _HISTORY_S = 1.0
 _MAX_FRAMES = 64
 
+# What does more than to be kept.
+_ACTED_ON = (channels.WORKER, channels.SIM_RESET, channels.COMMAND)
+
 
 def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, config: PolicyConfig) -> PolicyResult:
     """One tick. inputs: everything received since the last one, worker's replies included; now: on both clocks."""
@@ -44,8 +48,9 @@ def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, con
         counts = counted(state.counts, "clock jumped back")
         state = replace(_forget_world(replace(state, streams=state.streams.cleared())), counts=counts)
     before = state.streams
-    for sample in inputs:
-        state = _receive(state, sample, now, config.contract)
+    for is_acted_on, samples in groupby(inputs, lambda sample: sample.channel in _ACTED_ON):
+        receive = _act_on if is_acted_on else _keep
+        state = receive(state, samples, now, config.contract)
     still = follow_still_views(state.still_views, before, state.streams, config.needs.views)
     state = replace(state, still_views=still)
 
@@ -61,14 +66,28 @@ def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, con
     return PolicyResult(state, output, request, trouble, inputs, now, tick.dt_s, config)
 
 
-def _receive(state: PolicyState, sample: Sample[Any], now: Now, contract: Contract) -> PolicyState:
-    if sample.channel == channels.WORKER:
-        return take_reply(state, sample.value, now)
-    if sample.channel == channels.SIM_RESET:
-        return _forget_world(replace(state, streams=state.streams.cleared()))
+def _keep(state: PolicyState, samples: Iterable[Sample[Any]], now: Now, contract: Contract) -> PolicyState:
+    streams = state.streams
+    for sample in samples:
+        streams = absorb(streams, sample, now, _depth_of(sample.channel, contract))
+    return replace(state, streams=streams)
+
+
+def _act_on(state: PolicyState, samples: Iterable[Sample[Any]], now: Now, contract: Contract) -> PolicyState:
+    for sample in samples:
+        if sample.channel == channels.WORKER:
+            state = take_reply(state, sample.value, now)
+        elif sample.channel == channels.SIM_RESET:
+            state = _forget_world(replace(state, streams=state.streams.cleared()))
+        else:
+            state = _instructed(state, sample, now, contract)
+    return state
+
+
+def _instructed(state: PolicyState, sample: Sample[str], now: Now, contract: Contract) -> PolicyState:
     was = current_instruction(state)
-    state = replace(state, streams=absorb(state.streams, sample, now, _depth_of(sample.channel, contract)))
-    if sample.channel == channels.COMMAND and (was is None or was.strip() != str(sample.value).strip()):
+    state = _keep(state, (sample,), now, contract)
+    if was is None or was.strip() != str(sample.value).strip():
         # What was made or asked for another sentence is void, even if that is given again a moment later; and this
         # sentence may be asked about this instant too.
         state = replace(state, plan=None, pending=_void(state.pending), last_asked_ns=-1)

@@ -93,7 +93,7 @@ def brake(motion: Motion, dt_s: float, limits: Limits) -> Limited:
 
 def is_at_rest(twist: Twist) -> bool:
     """Exactly at rest, up to rounding."""
-    return float(np.abs(twist.linear).max()) < _SLACK and float(np.abs(twist.angular).max()) < _SLACK
+    return length(twist.linear) < _SLACK and length(twist.angular) < _SLACK
 
 
 def distance(first: Pose, second: Pose) -> tuple[float, float]:
@@ -117,7 +117,7 @@ def _limit_linear(
     shaped = _slow_before_walls(position, desired, acceleration, dt_s, limits.workspace_m)
     candidate, clips = _limit_vector(velocity, shaped, limits.max_linear_velocity_m_s, acceleration * dt_s, "linear")
     kept = _keep_able_to_stop(position, velocity, candidate, acceleration, dt_s, limits.workspace_m)
-    bent = kept is not candidate or bool(np.abs(shaped - desired).max() > _SLACK)
+    bent = kept is not candidate or length(shaped - desired) > _SLACK
     return kept, (*clips, "workspace") if bent else clips
 
 
