@@ -185,6 +185,16 @@ def test_what_arrives_too_late_or_out_of_order_is_refused_and_counted() -> None:
     }
 
 
+def test_of_two_commands_of_one_instant_the_later_counts() -> None:
+    """The guard ticks on while a simulated clock stands still."""
+    samples = Recording(1.0).samples()
+    (second,) = (s for s in samples if s.channel == COMMANDED and s.stamp_ns == at(0.5))
+    moved = replace(second.value.motion, pose=where(at(0.51)))
+    later = replace(second, value=replace(second.value, motion=moved))
+    moments = moments_in(aligned([*samples[: samples.index(second) + 1], later, *samples[samples.index(second) + 1 :]]))
+    np.testing.assert_array_equal(moments[5].commanded.position, where(at(0.51)).position)
+
+
 def test_little_is_kept() -> None:
     """Whether moments come or not, memory does not grow with the recording."""
     for spans in (TOLD, ()):

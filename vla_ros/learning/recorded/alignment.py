@@ -139,8 +139,10 @@ class Aligner:
         self._period_ns = round(self.plan.period_s * NS_PER_S)
         self._slack_ns = round(self.plan.slack_s * NS_PER_S)
         self._skew_ns = round(self.plan.contract.max_camera_skew_s * NS_PER_S)
-        self._tracks = {name: Track(max_age_s) for name, max_age_s in ages.items()}
-        self._tracks[COMMANDED].max_age_s = max(ages.values())  # a trace is written after its tick, and may wait
+        # A live node would hold what arrives so late to be stale. Commands were obeyed, however late they were written
+        # down; and where ROS time stood still between two ticks of the guard, the later one's is the one that lasted.
+        self._tracks = {name: Track(max_age_s, max_age_s) for name, max_age_s in ages.items()}
+        self._tracks[COMMANDED] = Track(ages[COMMANDED], max(ages.values()), replaces=True)
         self._views = {view: self._tracks[channels.camera(view)] for view in self.plan.views}
         self._due_ns: int | None = None  # of the next moment; None while there is a gap
         self._looked_ns = -1  # in a gap: up to where there is none

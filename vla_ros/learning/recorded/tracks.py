@@ -11,20 +11,26 @@ from vla_ros.types import NS_PER_S, Now, Sample
 
 
 class Track:
-    """Grows at one end and is cut off at the other. max_age_s: what arrives later than this after its stamp is refused,
-    as a live node would hold it to be stale.
+    """Grows at one end and is cut off at the other.
+
+    max_age_s: how old a sample may be. lateness_s: what arrives later than this after its stamp is refused.
+    replaces: whether of two samples of one instant the later counts, instead of being refused.
     """
 
-    def __init__(self, max_age_s: float) -> None:
+    def __init__(self, max_age_s: float, lateness_s: float, replaces: bool = False) -> None:
         self.max_age_s = max_age_s
+        self._lateness_s = lateness_s
+        self._replaces = replaces
         self._stamps: list[int] = []
         self._samples: list[Sample[Any]] = []
 
     def add(self, sample: Sample[Any]) -> str | None:
         """Keep a stamped sample, or say why not. Its instant of reception is ROS time, as a bag tells it."""
         assert sample.stamp_ns is not None
-        if sample.received_ns - sample.stamp_ns > self.max_age_s * NS_PER_S:
-            return f"arrived more than {self.max_age_s:g} s after its stamp"
+        if sample.received_ns - sample.stamp_ns > self._lateness_s * NS_PER_S:
+            return f"arrived more than {self._lateness_s:g} s after its stamp"
+        if self._replaces and self._stamps[-1:] == [sample.stamp_ns]:
+            del self._stamps[-1], self._samples[-1]
         why = why_refused(tuple(self._samples[-1:]), sample, Now(sample.received_ns, sample.received_ns))
         if why is None:
             self._stamps.append(sample.stamp_ns)
