@@ -42,7 +42,7 @@ from vla_ros.contract_file import load_contract
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
 from vla_ros.control.joining import PARTS
-from vla_ros.ros import messages
+from vla_ros.interface import reading
 from vla_ros.ros.talk import Graph, GraphError
 from vla_ros.supervise import Process, running
 from vla_ros.types import NS_PER_S, Json
@@ -99,7 +99,7 @@ def measure_echo(contract_path: Path, seconds: float, log_path: Path) -> list[fl
     returned: dict[int, list[int]] = {}
 
     def on_image(msg: Any) -> None:
-        returned.setdefault(messages.from_stamp(msg.header.stamp), []).append(time.monotonic_ns())
+        returned.setdefault(reading.from_stamp(msg.header.stamp), []).append(time.monotonic_ns())
 
     echo = Process("echo", (sys.executable, "-m", "bench.echo", str(contract_path)))
     with (

@@ -16,7 +16,7 @@ from std_msgs.msg import String
 from bench.synthetic_robot import SyntheticRobot
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.contract_file import load_contract
-from vla_ros.ros import messages
+from vla_ros.interface import reading
 from vla_ros.ros.inputs import NEWEST
 from vla_ros.ros.talk import Graph, GraphError
 from vla_ros.supervise import running
@@ -51,7 +51,7 @@ def run_loop(contract_path: Path, seconds: float, log_path: Path) -> LoopRun:
     guard: list[bytes] = []
 
     def on_command(msg: Any) -> None:
-        commanded[messages.from_stamp(msg.header.stamp)] = time.monotonic_ns()
+        commanded[reading.from_stamp(msg.header.stamp)] = time.monotonic_ns()
 
     processes = node_processes(BringUp(contract=contract_path, policy="hold"))
     with (
@@ -83,7 +83,7 @@ def _arm(graph: Graph) -> None:
 
 
 def _trace(raw: bytes) -> Json:
-    return messages.from_trace(deserialize_message(raw, String))
+    return reading.from_trace(deserialize_message(raw, String))
 
 
 _never: Callable[[], bool] = lambda: False  # noqa: E731

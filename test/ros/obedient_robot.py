@@ -16,6 +16,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
 from vla_ros.contract_file import load_contract
+from vla_ros.interface import reading
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import LATCHING, NEWEST, OFFERED
 from vla_ros.types import FloatArray, Pose, Twist
@@ -67,11 +68,11 @@ class ObedientRobot:
         return self.commands[sent - 1 :]
 
     def _obey(self, msg: Any) -> None:
-        self._pose = messages.from_pose_stamped(msg, self.contract.frames.base)
+        self._pose = reading.from_pose_stamped(msg, self.contract.frames.base)
 
     def _note(self, msg: Any) -> None:
-        value = messages.from_twist_stamped(msg, self.contract.frames.base).linear
-        self.commands.append(Entry(time.monotonic_ns(), messages.from_stamp(msg.header.stamp), value))
+        value = reading.from_twist_stamped(msg, self.contract.frames.base).linear
+        self.commands.append(Entry(time.monotonic_ns(), reading.from_stamp(msg.header.stamp), value))
 
     def _publish(self) -> None:
         stamp_ns, base = self.probe.node.get_clock().now().nanoseconds, self.contract.frames.base

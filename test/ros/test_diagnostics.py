@@ -8,8 +8,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from helpers import Probe, own_domain, spawn_node, wait_for
 from rig import CONTRACT
 
-from vla_ros.ros import messages
-from vla_ros.ros.messages import Status
+from vla_ros.interface import reading
+from vla_ros.interface.reading import Status
 
 OK, ERROR = 0, 2
 NODES = ("/guard", "/policy", "/teleop")
@@ -20,7 +20,7 @@ def test_every_node_tells_its_state_once_a_second() -> None:
     heard: dict[str, list[Status]] = {name: [] for name in NODES}
 
     def store(msg: Any) -> None:
-        for status in messages.from_diagnostics(msg):
+        for status in reading.from_diagnostics(msg):
             heard[status.name].append(status)
 
     with (

@@ -20,9 +20,9 @@ from vla_ros.contract import Camera
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import ContractError, MessageError
 from vla_ros.images import COMPRESSED, DEPTH, LAYOUTS, encode, frame_to_rgb
+from vla_ros.interface.image_reading import from_compressed_image
 from vla_ros.ros.image_messages import (
     BRIDGED,
-    from_compressed_image,
     from_image,
     require_readable,
     to_compressed_image,

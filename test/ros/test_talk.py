@@ -21,6 +21,7 @@ from std_msgs.msg import Bool
 from vla_ros import supervise
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import VlaRosError
+from vla_ros.interface import reading
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import LATCHING, NEWEST, OFFERED
 from vla_ros.ros.talk import Graph, Heard
@@ -147,7 +148,7 @@ def test_say_reaches_both_and_says_who_is_missing(robot: Robot) -> None:
     assert robot.command("say", "push the puck") == Said(0, "heard by guard and policy\n", "")
     count = len(robot.policy_statuses)
     wait_for(lambda: len(robot.policy_statuses) > count, what="the policy's next status")
-    before, *_, after = [messages.from_diagnostics(msg)[0].message for msg in robot.policy_statuses]
+    before, *_, after = [reading.from_diagnostics(msg)[0].message for msg in robot.policy_statuses]
     assert "no instruction yet" in before
     assert "instruction" not in after
 
@@ -174,7 +175,7 @@ def test_a_stop_succeeds_by_the_guard_alone_and_names_a_policy_that_hangs(
             assert graph.say("stop") == Heard(("guard",), ("policy",))
             assert time.monotonic() - began_s < 5.0
             wait_for(
-                lambda: messages.from_diagnostics(statuses[-1])[0].message == "nobody in command: told to stop",
+                lambda: reading.from_diagnostics(statuses[-1])[0].message == "nobody in command: told to stop",
                 what="the guard, armed, was told to stop",
             )
             assert robot.command("say", "stop").status == 0

@@ -23,6 +23,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool
 
 from vla_ros.contract_file import load_contract
+from vla_ros.interface import reading
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import LATCHING
 from vla_ros.ros.teleop_node import JOY_PARAMETERS
@@ -118,7 +119,7 @@ def test_the_enable_button_is_the_deadman_and_scales_the_stick(env: dict[str, st
         wait_for(lambda: ear.deadman[-1] and ear.twists, what="the deadman held, and a twist")
         twist = ear.twists[-1]
         assert twist.header.frame_id == "base"
-        assert messages.from_twist_stamped(twist, "base").linear == pytest.approx([0.05, 0.0, 0.0])
+        assert reading.from_twist_stamped(twist, "base").linear == pytest.approx([0.05, 0.0, 0.0])
         joystick.hold(TURBO, OPEN, forward=-1.0)
         wait_for(lambda: ear.twists[-1].twist.linear.x == pytest.approx(-0.25), what="turbo")
         wait_for(lambda: ear.grippers and ear.grippers[-1].position[0] == 1.0, what="the gripper opens")
@@ -324,7 +325,7 @@ def test_a_key_moves_for_a_pulse_and_the_release_is_said_again_and_again(env: di
         ear.await_deadman(True, False, since=idle)
         assert ear.twists[-1].header.frame_id == load_contract(UR5E).frames.base
         assert {msg.twist.linear.x for msg in ear.twists} == {0.15}
-        stamps_ns = [messages.from_stamp(msg.header.stamp) for msg in ear.twists]
+        stamps_ns = [reading.from_stamp(msg.header.stamp) for msg in ear.twists]
         assert stamps_ns[-1] - stamps_ns[0] <= 0.3 * NS_PER_S
         assert terminal.shows("0.15 m/s")
 
@@ -338,7 +339,7 @@ def test_the_gripper_is_told_in_its_own_pulse_alone(env: dict[str, str]) -> None
         ear.await_deadman(True, False, since=idle)
         assert {tuple(msg.position) for msg in ear.grippers} == {(0.0,)}
         assert {msg.twist.linear.x for msg in ear.twists} == {0.0}
-        stamps_ns = [messages.from_stamp(msg.header.stamp) for msg in ear.grippers]
+        stamps_ns = [reading.from_stamp(msg.header.stamp) for msg in ear.grippers]
         # This contract's gripper takes 0.5 s for its range.
         assert 0.4 * NS_PER_S < stamps_ns[-1] - stamps_ns[0] <= 0.6 * NS_PER_S
         told = len(ear.grippers)

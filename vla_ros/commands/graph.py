@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vla_ros.commands.where import RULE, add_where, enter
 
 if TYPE_CHECKING:
-    from vla_ros.ros.messages import Status
+    from vla_ros.interface.reading import Status
     from vla_ros.ros.talk import Answer, Graph
 
 DONE, REFUSED = 0, 1

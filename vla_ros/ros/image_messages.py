@@ -18,7 +18,6 @@ from vla_ros.contract import Camera, Contract
 from vla_ros.errors import ContractError, MessageError
 from vla_ros.images import COMPRESSED, LAYOUTS, Layout, read_only
 from vla_ros.interface import image_reading
-from vla_ros.interface.image_reading import from_compressed_image as from_compressed_image
 from vla_ros.ros.messages import to_stamped_header
 from vla_ros.types import Frame
 

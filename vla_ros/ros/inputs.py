@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_ros.contract import Camera, Contract
-from vla_ros.interface.inputs import SIM_RESET_TOPIC as SIM_RESET_TOPIC
 from vla_ros.interface.inputs import Decode, Delivery, Input, camera_entry, guard_table, policy_table, stamped
 from vla_ros.ros.image_messages import BRIDGED, from_image
 from vla_ros.ros.message_types import message_class

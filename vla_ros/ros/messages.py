@@ -1,6 +1,6 @@
-"""The one door between ROS messages and numpy: `from_x` reads a message, `to_x` makes one. Images: `image_messages`.
+"""Numpy to ROS messages, each by its `to_x`. Images: `image_messages`.
 
-Reading needs no ROS and is therefore done elsewhere (`vla_ros.interface.reading`), for bags too.
+Its counterpart, `vla_ros.interface.reading`, reads them and needs no ROS, so that it serves bags too.
 """
 
 from __future__ import annotations
@@ -18,21 +18,6 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState as JointStateMessage
 from std_msgs.msg import Bool, Float64, Header, String
 
-from vla_ros.interface.reading import MAX_TEXT as MAX_TEXT
-from vla_ros.interface.reading import Status as Status
-from vla_ros.interface.reading import from_bool as from_bool
-from vla_ros.interface.reading import from_clock as from_clock
-from vla_ros.interface.reading import from_diagnostics as from_diagnostics
-from vla_ros.interface.reading import from_float as from_float
-from vla_ros.interface.reading import from_gripper as from_gripper
-from vla_ros.interface.reading import from_joint_state as from_joint_state
-from vla_ros.interface.reading import from_numbers as from_numbers
-from vla_ros.interface.reading import from_pose_stamped as from_pose_stamped
-from vla_ros.interface.reading import from_provenance as from_provenance
-from vla_ros.interface.reading import from_stamp as from_stamp
-from vla_ros.interface.reading import from_string as from_string
-from vla_ros.interface.reading import from_trace as from_trace
-from vla_ros.interface.reading import from_twist_stamped as from_twist_stamped
 from vla_ros.types import NS_PER_S, FloatArray, JointState, Json, Pose, Provenance, Twist
 
 

@@ -15,7 +15,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from vla_ros.control.guard_state import CLIPPED, stops_in
-from vla_ros.ros import messages
+from vla_ros.interface import reading
 from vla_ros.ros.inputs import NEWEST
 from vla_ros.ros.talk import Graph, GraphError
 from vla_ros.types import NS_PER_S
@@ -138,13 +138,13 @@ class SimClient:
         return {name: int(value) for name, value in self._counts.items() if value.isdigit()}
 
     def _on_clock(self, msg: Any) -> None:
-        self._ros_ns = messages.from_clock(msg)
+        self._ros_ns = reading.from_clock(msg)
 
     def _on_success(self, msg: Any) -> None:
-        self._is_solved = self._is_solved or messages.from_bool(msg)
+        self._is_solved = self._is_solved or reading.from_bool(msg)
 
     def _on_status(self, msg: Any) -> None:
-        self._counts = messages.from_diagnostics(msg)[0].values
+        self._counts = reading.from_diagnostics(msg)[0].values
         self._heard_counts_at = time.monotonic()
 
 

@@ -25,9 +25,11 @@ from vla_ros.contract_file import load_contract
 from vla_ros.control import channels
 from vla_ros.errors import ContractError, SimError
 from vla_ros.images import encode
+from vla_ros.interface import reading
+from vla_ros.interface.inputs import SIM_RESET_TOPIC
 from vla_ros.ros import image_messages, messages
 from vla_ros.ros.inbox import Inbox, subscribe
-from vla_ros.ros.inputs import NEWEST, OFFERED, SIM_RESET_TOPIC, InputSpec
+from vla_ros.ros.inputs import NEWEST, OFFERED, InputSpec
 from vla_ros.ros.parameters import Parameter, declare, help_text
 from vla_ros.ros.runtime import Diagnosis, DiagnosticsPublisher, create_steady_timer, isolate, run_node
 from vla_ros.ros.status import ERROR, OK, WARNING
@@ -203,10 +205,10 @@ def _commands(contract: Contract) -> tuple[InputSpec, ...]:
     base, gripper = contract.frames.base, contract.gripper
 
     def opening(msg: Any) -> tuple[float, None]:
-        return gripper.opening(messages.from_float(msg)), None
+        return gripper.opening(reading.from_float(msg)), None
 
     def pose(msg: Any) -> tuple[Any, int]:
-        return messages.from_pose_stamped(msg, base), messages.from_stamp(msg.header.stamp)
+        return reading.from_pose_stamped(msg, base), reading.from_stamp(msg.header.stamp)
 
     return (
         InputSpec("pose", contract.outputs.pose, PoseStamped, NEWEST, pose),

@@ -29,9 +29,9 @@ from vla_ros.control import channels
 from vla_ros.control.guard_state import Mode
 from vla_ros.control.intents import Reason
 from vla_ros.errors import VlaRosError
-from vla_ros.ros import messages
+from vla_ros.interface import reading
+from vla_ros.interface.reading import Status
 from vla_ros.ros.inputs import SAID_ONCE
-from vla_ros.ros.messages import Status
 from vla_ros.types import is_hold
 
 GUARD, POLICY = "guard", "policy"
@@ -233,7 +233,7 @@ class Graph:
         heard: dict[str, Status] = {}
 
         def store(msg: DiagnosticArray) -> None:
-            heard.update({status.name: status for status in messages.from_diagnostics(msg)})
+            heard.update({status.name: status for status in reading.from_diagnostics(msg)})
 
         for name in (GUARD, POLICY):
             self.node.create_subscription(DiagnosticArray, f"{name}/status", store, 1)

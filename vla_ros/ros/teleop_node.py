@@ -40,6 +40,7 @@ from vla_ros.control.human import (
 )
 from vla_ros.errors import MessageError, VlaRosError
 from vla_ros.geometry import zero_twist
+from vla_ros.interface import reading
 from vla_ros.ros import messages
 from vla_ros.ros.inputs import LATCHING, OFFERED, SAID_ONCE
 from vla_ros.ros.parameters import Parameter, declare, help_text
@@ -143,7 +144,7 @@ class TeleopNode(Node):
             self._device.close()
 
     def _on_guard(self, msg: Any) -> None:
-        for status in messages.from_diagnostics(msg):
+        for status in reading.from_diagnostics(msg):
             self._guard_says = f"{status.values.get('mode', '')}: {status.message}"
 
     def _diagnose(self) -> Diagnosis:
@@ -234,7 +235,7 @@ class _JoyDevice:
             return False
         now_ns = now(self._node).ros_ns
         try:
-            stamp_ns = messages.from_stamp(msg.header.stamp)
+            stamp_ns = reading.from_stamp(msg.header.stamp)
         except MessageError as error:
             self._warn(f"a joystick message is ignored: {error}")
             return True
