@@ -12,7 +12,7 @@ import numpy as np
 from vla_ros.types import FloatArray, Pose, Twist
 
 _SMALL_ANGLE = 1e-8
-_CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
+CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
 IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
 
 
@@ -37,7 +37,7 @@ def multiply(left: FloatArray, right: FloatArray) -> FloatArray:
 
 def conjugate(quaternion: FloatArray) -> FloatArray:
     """The inverse rotation of a unit quaternion. (4,) -> (4,)."""
-    inverse: FloatArray = quaternion * _CONJUGATE
+    inverse: FloatArray = quaternion * CONJUGATE
     return inverse
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.errors import LearningError
-from vla_ros.learning.rotations import turned
 from vla_ros.learning.stacked import Pictures, Stacked
 from vla_ros.model.relative import state_of
+from vla_ros.rotations import turned
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.judging.commands import instruction_index, is_human, recorded_track, rows_at
 from vla_ros.replay.judging.samples import IntArray, Quantities, Samples
+from vla_ros.rotations import between
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -146,21 +147,10 @@ def _errors(planned: FloatArray, recorded: FloatArray) -> FloatArray:
     return np.concatenate(
         [
             planned[:, POSITION] - recorded[:, POSITION],
-            _rotation_vectors(recorded[:, QUATERNION], planned[:, QUATERNION]),
+            between(recorded[:, QUATERNION], planned[:, QUATERNION]),
             planned[:, LINEAR_VELOCITY] - recorded[:, LINEAR_VELOCITY],
             planned[:, ANGULAR_VELOCITY] - recorded[:, ANGULAR_VELOCITY],
             planned[:, [GRIPPER]] - recorded[:, [GRIPPER]],
         ],
         axis=1,
     )
-
-
-def _rotation_vectors(start: FloatArray, end: FloatArray) -> FloatArray:
-    """As `geometry.rotation_between`, of many at once. (R, 4), (R, 4) xyzw -> (R, 3) [rad]"""
-    vector, scalar = -start[:, :3], start[:, 3:]  # conjugate
-    turn = end[:, 3:] * vector + scalar * end[:, :3] + np.cross(end[:, :3], vector)
-    cosine = end[:, 3] * start[:, 3] - (end[:, :3] * vector).sum(axis=1)
-    turn = np.where(cosine[:, None] < 0.0, -turn, turn)
-    sine = np.linalg.norm(turn, axis=1)
-    angle = 2.0 * np.arctan2(sine, np.abs(cosine))
-    return np.asarray(turn * (angle / np.maximum(sine, 1e-12))[:, None])

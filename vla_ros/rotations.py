@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla_ros.geometry import IDENTITY
+from vla_ros.geometry import CONJUGATE, IDENTITY
 from vla_ros.types import FloatArray
 
 
@@ -16,8 +16,18 @@ def turned(angular_rad_s: FloatArray, dt_s: float) -> FloatArray:
     turns = _from_rotation_vectors(angular_rad_s * dt_s)  # (B, T, 4)
     result = np.tile(IDENTITY, (*angular_rad_s.shape[:2], 1))
     for step in range(1, angular_rad_s.shape[1]):
-        result[:, step] = _products(turns[:, step - 1], result[:, step - 1])
+        product = _products(turns[:, step - 1], result[:, step - 1])
+        result[:, step] = product / np.linalg.norm(product, axis=-1, keepdims=True)
     return np.where(result[..., 3:] < 0.0, -result, result)
+
+
+def between(start: FloatArray, end: FloatArray) -> FloatArray:
+    """As `geometry.rotation_between`, of each pair: rotation vectors in the base frame. (..., 4) -> (..., 3) [rad]"""
+    turns = _products(end, start * CONJUGATE)
+    turns = np.where(turns[..., 3:] < 0.0, -turns, turns)
+    sines = np.linalg.norm(turns[..., :3], axis=-1, keepdims=True)
+    angles = 2.0 * np.arctan2(sines, turns[..., 3:])
+    return np.asarray(turns[..., :3] * (angles / np.maximum(sines, 1e-12)))
 
 
 def _from_rotation_vectors(vectors: FloatArray) -> FloatArray:
@@ -28,9 +38,9 @@ def _from_rotation_vectors(vectors: FloatArray) -> FloatArray:
 
 
 def _products(left: FloatArray, right: FloatArray) -> FloatArray:
-    """First rotate by `right`, then by `left`. (..., 4), (..., 4) -> (..., 4) unit"""
+    """First rotate by `right`, then by `left`. (..., 4), (..., 4) -> (..., 4)"""
     (x1, y1, z1, w1), (x2, y2, z2, w2) = np.moveaxis(left, -1, 0), np.moveaxis(right, -1, 0)
-    product = np.stack(
+    return np.stack(
         [
             w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
             w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
@@ -39,5 +49,3 @@ def _products(left: FloatArray, right: FloatArray) -> FloatArray:
         ],
         axis=-1,
     )
-    unit: FloatArray = product / np.linalg.norm(product, axis=-1, keepdims=True)
-    return unit
