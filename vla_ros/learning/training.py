@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +198,7 @@ def _check_same(output: Path, wanted: Mapping[str, Any]) -> None:
     path = output / RECIPE
     text = json.dumps(wanted, indent=2) + "\n"
     if path.exists():
-        # A key that came after a training was begun had the value, then, that is now its default.
-        defaults = {field.name: field.default for field in fields(Recipe) if type(field.default) in (int, float)}
-        begun, now = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}, json.loads(text)
+        begun, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
         others = sorted(key for key in {*begun, *now} if begun.get(key) != now.get(key))
         if others:
             raise LearningError(
