@@ -19,6 +19,7 @@ from vla_ros.data.episode import EpisodeRecord, Fact
 from vla_ros.data.schema import IMAGE_PREFIX, Feature, Schema
 from vla_ros.errors import LearningError
 from vla_ros.learning.collection_plan import Plan
+from vla_ros.learning.columns import ACTION, POSE, STATE
 from vla_ros.learning.demonstration import FPS, Demonstration, Take, demonstrate
 from vla_ros.learning.experts import subtask_names
 from vla_ros.policy.sentences import load_sentences
@@ -27,9 +28,6 @@ from vla_ros.sim.robot import SimRobot
 from vla_ros.sim.views import image_size
 from vla_ros.types import ACTION_WIDTH
 
-_POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
-_ACTION = (*_POSE, "vx", "vy", "vz", "wx", "wy", "wz", "gripper")
-_STATE = (*(f"ee_{axis}" for axis in _POSE), *(f"commanded_{axis}" for axis in _POSE), "gripper")
 _PRIVILEGED = 39
 _AHEAD = 4  # takes that are under way for each worker
 
@@ -39,7 +37,7 @@ def schema_of(contract: Contract, plan: Plan, is_video: bool) -> Schema:
     joints = contract.feedback.joint_states.joints
     width, height = image_size(contract.cameras, contract.cameras)
     picture = Feature("video" if is_video else "image", (height, width, 3))
-    state = (*_STATE, *joints)
+    state = (*STATE, *joints)
     return Schema(
         robot_type=contract.name,
         fps=FPS,
@@ -47,10 +45,10 @@ def schema_of(contract: Contract, plan: Plan, is_video: bool) -> Schema:
             **{f"{IMAGE_PREFIX}{view}": picture for view in contract.cameras},
             "observation.state": Feature("float32", (len(state),), state),
             "observation.environment_state": Feature("float32", (_PRIVILEGED,)),
-            "action": Feature("float32", (ACTION_WIDTH,), _ACTION),
+            "action": Feature("float32", (ACTION_WIDTH,), ACTION),
             "subtask_index": Feature("int64", (1,)),
             "is_perturbed": Feature("bool", (1,)),
-            "label.grasp_pose": Feature("float32", (7,), _POSE),
+            "label.grasp_pose": Feature("float32", (7,), POSE),
             "label.has_grasp": Feature("bool", (1,)),
             "label.visible": Feature("bool", (len(THINGS),), THINGS),
             "next.success": Feature("bool", (1,)),

@@ -7,30 +7,21 @@ from collections.abc import Mapping
 import numpy as np
 
 from vla_ros.control.arbiter import Source
+from vla_ros.control.chunks import make_row
 from vla_ros.data.episode import EpisodeRecord, Fact
 from vla_ros.data.schema import IMAGE_PREFIX, Feature, Schema
+from vla_ros.learning.columns import ACTION, STATE
 from vla_ros.learning.recorded.alignment import Moment, Plan
 from vla_ros.learning.recorded.episodes import Episode
-from vla_ros.types import (
-    ACTION_WIDTH,
-    ANGULAR_VELOCITY,
-    GRIPPER,
-    LINEAR_VELOCITY,
-    POSITION,
-    QUATERNION,
-    FloatArray,
-)
+from vla_ros.types import ACTION_WIDTH, FloatArray
 
 IS_INTERVENTION, IS_BETWEEN, OUTCOME = "is_intervention", "is_between_pictures", "outcome"
-_POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
-_ACTION = (*_POSE, "vx", "vy", "vz", "wx", "wy", "wz", "gripper")
-_STATE = (*(f"ee_{axis}" for axis in _POSE), *(f"commanded_{axis}" for axis in _POSE), "gripper")
 
 
 def schema_of(plan: Plan) -> Schema:
     """The columns of recordings of one robot. A camera's own JPEG files are kept as they are."""
     cameras = plan.contract.cameras
-    state = (*_STATE, *plan.joints)
+    state = (*STATE, *plan.joints)
     return Schema(
         robot_type=plan.contract.name,
         fps=plan.fps,
@@ -40,7 +31,7 @@ def schema_of(plan: Plan) -> Schema:
                 for view in plan.views
             },
             "observation.state": Feature("float32", (len(state),), state),
-            "action": Feature("float32", (ACTION_WIDTH,), _ACTION),
+            "action": Feature("float32", (ACTION_WIDTH,), ACTION),
             IS_INTERVENTION: Feature("bool", (1,)),
             IS_BETWEEN: Feature("bool", (1,)),
         },
@@ -57,7 +48,7 @@ def record_of(episode: Episode, bag: str, digest: str) -> EpisodeRecord:
         episode.images,
         {
             "observation.state": np.stack([_state(moment) for moment in moments]).astype(np.float32),
-            "action": np.stack([_action(moment) for moment in moments]).astype(np.float32),
+            "action": np.stack([make_row(moment.action) for moment in moments]).astype(np.float32),
             IS_INTERVENTION: np.array([moment.source is Source.TELEOP for moment in moments]),
             IS_BETWEEN: np.array([moment.is_between for moment in moments]),
         },
@@ -75,12 +66,3 @@ def _state(moment: Moment) -> FloatArray:
     measured, commanded = moment.measured, moment.commanded
     parts = (measured.position, measured.quaternion, commanded.position, commanded.quaternion, [moment.gripper])
     return np.concatenate([*parts, moment.joints])
-
-
-def _action(moment: Moment) -> FloatArray:
-    """Where the commanded pose is to be at the next frame, how it gets there, and the opening asked for. -> (14,)"""
-    row = np.zeros(ACTION_WIDTH)
-    row[POSITION], row[QUATERNION] = moment.action.pose.position, moment.action.pose.quaternion
-    row[LINEAR_VELOCITY], row[ANGULAR_VELOCITY] = moment.action.twist.linear, moment.action.twist.angular
-    row[GRIPPER] = moment.action.gripper
-    return row

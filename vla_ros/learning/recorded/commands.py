@@ -11,7 +11,7 @@ import numpy as np
 from vla_ros.contract import Contract
 from vla_ros.control.arbiter import Source
 from vla_ros.control.safety import Motion
-from vla_ros.geometry import difference, in_hemisphere_of, integrate
+from vla_ros.geometry import difference, integrate
 from vla_ros.learning.recorded.tracks import Track
 from vla_ros.types import NS_PER_S, Pose, Sample, Target, Twist
 
@@ -57,7 +57,7 @@ def conduct_at(track: Track, instant_ns: int, period_s: float, contract: Contrac
         return "nobody in command"
     motions: list[Motion] = [tick.value.motion for tick in ticks]
     twist = _mean_twist(motions, [max(stamp, instant_ns) for stamp in stamps], period_s, contract)
-    action = Target(_moved(motions[0].pose, twist, period_s), twist, _opening_after(ticks, instant_ns, contract))
+    action = Target(integrate(motions[0].pose, twist, period_s), twist, _opening_after(ticks, instant_ns, contract))
     return Conduct(motions[0].pose, _opening_before(track, instant_ns, contract), action, ticks[0].value.source)
 
 
@@ -72,11 +72,6 @@ def _mean_twist(motions: Sequence[Motion], stamps: Sequence[int], period_s: floa
     linear = sum((share * motion.twist.linear for share, motion in zip(shares, motions, strict=True)), np.zeros(3))
     angular = sum((share * motion.twist.angular for share, motion in zip(shares, motions, strict=True)), np.zeros(3))
     return Twist(linear, angular)
-
-
-def _moved(origin: Pose, twist: Twist, period_s: float) -> Pose:
-    moved = integrate(origin, twist, period_s)
-    return Pose(moved.position, in_hemisphere_of(origin.quaternion, moved.quaternion))
 
 
 def _opening_before(track: Track, instant_ns: int, contract: Contract) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +12,7 @@ from vla_ros.control.motion import smoothness
 from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.judging.action_errors import chunks_of
 from vla_ros.replay.judging.commands import Track, instruction_index, replayed_track
-from vla_ros.replay.judging.samples import Quantities, Samples, samples
+from vla_ros.replay.judging.samples import Quantities, gathered
 from vla_ros.types import LINEAR_VELOCITY, NS_PER_S, POSITION, Chunk
 
 # Slower than this is no motion, and neither is what is over sooner.
@@ -25,10 +25,10 @@ def consistency_quantities(replayed: Replayed) -> Quantities:
     max_gap_s = replayed.contract.timeouts.driver_s
     commanded = replayed_track(replayed.guard)
     return {
-        "chunk_disagreement": _gathered(_disagreements(replayed)),
-        "target_leap": _gathered(_leaps(replayed, max_gap_s)),
-        "command_acceleration": _gathered(_accelerations(commanded, max_gap_s)),
-        "smoothness": _gathered(
+        "chunk_disagreement": gathered(_disagreements(replayed)),
+        "target_leap": gathered(_leaps(replayed, max_gap_s)),
+        "command_acceleration": gathered(_accelerations(commanded, max_gap_s)),
+        "smoothness": gathered(
             (int(motion.at_ns[0]), smoothed)
             for motion in motions(commanded, max_gap_s)
             if (smoothed := _smoothness(motion)) is not None
@@ -89,8 +89,3 @@ def _accelerations(track: Track, max_gap_s: float) -> Iterator[tuple[int, float]
 def _smoothness(motion: Track) -> float | None:
     dt_s = float(np.median(np.diff(motion.at_ns))) / NS_PER_S
     return smoothness(motion.rows[:, POSITION], dt_s)
-
-
-def _gathered(found: Iterable[tuple[int, float]]) -> Samples:
-    pairs = list(found)
-    return samples([at_ns for at_ns, _ in pairs], [value for _, value in pairs])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.control.arbiter import Source
 from vla_ros.control.chunks import make_row
 from vla_ros.control.safety import Motion
 from vla_ros.replay.decisions import GuardDecision, Instructed, RecordedCommand, Replayed
@@ -21,8 +22,6 @@ from vla_ros.types import (
     FloatArray,
     Target,
 )
-
-HUMAN = "teleop"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ def rows_at(track: Track, instants_ns: IntArray, max_gap_s: float) -> FloatArray
 def is_human(replayed: Replayed, instants_ns: IntArray) -> NDArray[np.bool_]:
     """Whether a human was in command at instants of any shape, by the guard's last tick until then."""
     ticks_ns = np.array([tick.now.ros_ns for tick in replayed.guard], np.int64)
-    human = np.array([tick.source == HUMAN for tick in replayed.guard], np.bool_)
+    human = np.array([tick.source == Source.TELEOP.value for tick in replayed.guard], np.bool_)
     if not len(ticks_ns):
         return np.zeros(instants_ns.shape, np.bool_)
     index = np.searchsorted(ticks_ns, instants_ns, side="right") - 1

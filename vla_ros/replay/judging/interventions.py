@@ -15,7 +15,7 @@ from vla_ros.control.guard_state import Mode
 from vla_ros.control.intents import Reason
 from vla_ros.control.safety import distance
 from vla_ros.replay.decisions import GuardDecision, PolicyDecision, Replayed
-from vla_ros.replay.judging.samples import Quantities, Samples, samples
+from vla_ros.replay.judging.samples import Quantities, Samples, gathered, samples
 from vla_ros.types import NS_PER_S, Pose
 
 CLIPS = (
@@ -94,9 +94,9 @@ def _used(replayed: Replayed) -> Quantities:
         if tick.command is not None:
             rooms.append((at_ns, _room_m(tick.command.pose, contract)))
     return {
-        "jump_used": samples(*_columns(jumps)),
-        "silence_used": samples(*_columns(silences)),
-        "workspace_room": samples(*_columns(rooms)),
+        "jump_used": gathered(jumps),
+        "silence_used": gathered(silences),
+        "workspace_room": gathered(rooms),
     }
 
 
@@ -128,10 +128,6 @@ def _begins(used: Samples) -> list[int]:
 
 def _counted(events: tuple[Event, ...] | list[Event]) -> Samples:
     return samples([event.at_ns for event in events], [1.0] * len(events))
-
-
-def _columns(pairs: list[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [at_ns for at_ns, _ in pairs], [value for _, value in pairs]
 
 
 def _fault(tick: GuardDecision) -> Reason | None:

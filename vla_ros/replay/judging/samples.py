@@ -34,6 +34,12 @@ def samples(at_ns: Iterable[int], values: Iterable[float]) -> Samples:
     return Samples(instants, numbers).where(np.isfinite(numbers))
 
 
+def gathered(pairs: Iterable[tuple[int, float]]) -> Samples:
+    """The same from pairs of an instant and its value."""
+    found = list(pairs)
+    return samples([at_ns for at_ns, _ in found], [value for _, value in found])
+
+
 def pooled(bags: Sequence[Quantities]) -> Quantities:
     """Several bags as if they were one: every sample counts the same, so a longer bag counts for more."""
     names = dict.fromkeys(name for bag in bags for name in bag)
