@@ -42,6 +42,7 @@ class GuardResult:
     def trace(self) -> Json:
         """All that decided the tick: instants, inputs, decision, command. JSON types only."""
         state, now = self.state, self.now
+        told = state.streams.newest(channels.COMMAND)
         return {
             "tick": 0 if state.clock is None else state.clock.ticks,
             "ros_ns": now.ros_ns,
@@ -49,6 +50,7 @@ class GuardResult:
             "dt_s": self.dt_s,
             "inputs": [trace_of(sample, now) for sample in self.inputs],
             "shadow": self.config.shadow,
+            "instruction": None if told is None else told.value,
             "mode": state.mode.value,
             "source": state.decision.source.value,
             "text": self.status.text,

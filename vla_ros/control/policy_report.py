@@ -13,7 +13,7 @@ from vla_ros.control.chunks import make_row
 from vla_ros.control.policy_rules import Trouble, current_instruction, required_inputs
 from vla_ros.control.policy_state import PolicyConfig, PolicyOutput, PolicyReason, PolicyState, PolicyStatus
 from vla_ros.control.streams import age_text, trace_of
-from vla_ros.types import NS_PER_S, ChunkReply, FailureReply, Json, Now, Request, Sample, WorkerDied, WorkerReply
+from vla_ros.types import NS_PER_S, Chunk, FailureReply, Json, Now, Request, Sample, WorkerDied, WorkerReply
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,8 @@ class PolicyResult:
             "request": None if request is None else {"id": request.id, "t_obs_ns": request.observation.t_obs_ns},
             "in_flight": None if state.pending is None else state.pending.request.id,
             "instruction": current_instruction(state),
+            "views": list(self.config.needs.views),
+            "privileged": self.config.needs.privileged,
             "text": self.status.text,
             "output": None if output is None else make_row(output.target).tolist(),
             "t_obs_ns": None if output is None else output.provenance.t_obs_ns,
@@ -83,10 +85,11 @@ def _trace_of_reply(reply: WorkerReply) -> Json:
     }
     if isinstance(reply, FailureReply):
         return {**entry, "failed": reply.text}
-    return {**entry, "inference_s": reply.inference_s, "chunk_sha256": _chunk_hash(reply)}
+    return {**entry, "inference_s": reply.inference_s, "chunk_sha256": chunk_sha256(reply.chunk)}
 
 
-def _chunk_hash(reply: ChunkReply) -> str:
-    digest = hashlib.sha256(f"{reply.chunk.t_obs_ns} {reply.chunk.dt_s!r} {reply.chunk.rows.shape}".encode())
-    digest.update(reply.chunk.rows.astype("<f8").tobytes())
+def chunk_sha256(chunk: Chunk) -> str:
+    """64 hex digits that name a chunk."""
+    digest = hashlib.sha256(f"{chunk.t_obs_ns} {chunk.dt_s!r} {chunk.rows.shape}".encode())
+    digest.update(chunk.rows.astype("<f8").tobytes())
     return digest.hexdigest()
