@@ -57,6 +57,16 @@ def test_an_expert_decides_from_the_start_and_leaves_the_observation_alone(task:
     assert 0 <= decision.phase < len(subtask_names(task))
 
 
+@pytest.mark.parametrize(("gripper", "phase"), [(0.3, "line the peg up with the hole"), (0.6, "lower to the peg")])
+def test_a_peg_is_lifted_as_soon_as_the_gripper_holds_it(gripper: float, phase: str) -> None:
+    """Hand and peg stand where the plain expert waits until the hand sinks by another millimetre."""
+    observation = observed(SimRobot("peg-insert-side-v3"))
+    observation[:3] = observation[4:7] + np.array([0.0, 0.0, 0.026])
+    observation[3] = gripper
+    expert = Expert("peg-insert-side-v3")
+    assert expert.subtasks[expert.decide(observation).phase] == phase
+
+
 @pytest.mark.filterwarnings("ignore:Constant:UserWarning")  # the plain expert says so at almost every step
 @pytest.mark.parametrize(
     ("task", "order"),

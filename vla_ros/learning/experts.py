@@ -23,10 +23,12 @@ import yaml
 from vla_ros.errors import LearningError
 from vla_ros.types import FloatArray
 
-# Which experts see their hand a little lower than it is. That of the peg waits until the hand is within 25 mm of the
-# peg's height, and the hand cannot be commanded any lower than that: within speed limits it waits for seconds.
-_LOWERED_M = {"peg-insert-side-v3": 0.004}
-_HAND_Z = 2
+# Which experts see their hand lower than it is once the gripper has closed. That of the peg lifts it as soon as it is
+# within 25 mm of the peg's height, which is about as low as it can be commanded: within speed limits it would wait for
+# that, and nothing in a picture tells when the wait is over, so that nobody could learn to end it.
+_LOWERED_M = {"peg-insert-side-v3": 0.02}
+_HAND_Z, _GRIPPER = 2, 3
+_CLOSED = 0.36  # on a peg it is 0.30, open it is 1
 SUBTASKS_FILE = Path(__file__).with_name("subtasks.yaml")
 
 
@@ -74,7 +76,8 @@ class Expert:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 seen = observation.copy()  # the experts of the door write into it
-                seen[_HAND_Z] -= self._lowered_m
+                if seen[_GRIPPER] < _CLOSED:
+                    seen[_HAND_Z] -= self._lowered_m
                 action = np.asarray(self._expert.get_action(seen), np.float64)
         finally:
             sys.settrace(before)
