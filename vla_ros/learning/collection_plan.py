@@ -27,14 +27,16 @@ class Plan:
     """What to collect. tasks: task -> number of episodes; half_open: task -> number of episodes that begin with the
     drawer or window half open and the goal's marker hidden, half of them in the world of the opposite task.
 
-    varied: what looks different in each episode. seed: of noise, looks and openings. contract: of the simulated robot
-    whose cameras look on and whose limits the experts keep, by name or file.
+    varied: what looks different in each episode. seed: of noise, looks and openings. first: the number of each task's
+    first world, so that plans can show different ones. contract: of the simulated robot whose cameras look on and whose
+    limits the experts keep, by name or file.
     """
 
     tasks: Mapping[str, Natural] = field(default_factory=dict)
     half_open: Mapping[str, Natural] = field(default_factory=dict)
     varied: tuple[Kind, ...] = ()
     seed: Natural = 0
+    first: Natural = 0
     noise: Noise = NOISE
     contract: str = "sawyer_sim"
 
@@ -70,8 +72,10 @@ def check_plan(plan: Plan, where: str) -> None:
 
 def takes_of(plan: Plan) -> list[Take]:
     """Every episode of a plan, the tasks taking turns."""
-    queues = [[_plain(plan, task, index) for index in range(count)] for task, count in plan.tasks.items()]
-    queues += [[_half_open(plan, task, index) for index in range(count)] for task, count in plan.half_open.items()]
+    queues = [[_plain(plan, task, plan.first + turn) for turn in range(count)] for task, count in plan.tasks.items()]
+    queues += [
+        [_half_open(plan, task, plan.first + turn) for turn in range(count)] for task, count in plan.half_open.items()
+    ]
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
 
