@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ import pytest
 import yaml
 from learning_builders import write_demonstrations
 
-from vla_ros.errors import LearningError
+from vla_ros.errors import LearningError, VlaRosError
 
 pytest.importorskip("torch", reason="torch is not installed")
 
@@ -141,6 +142,29 @@ def test_a_training_that_is_interrupted_in_a_later_stage_goes_on_in_that_stage(
     assert (standing["stage"], standing["batches"], standing["best_step"]) == (2, 1, 5)
     training_program.run(recipe, output)
     assert_same(output, uninterrupted)
+
+
+def test_a_training_goes_on_from_a_checkpoint_and_keeps_what_its_weights_rely_on(
+    data: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    still = {"start": str(uninterrupted / "last"), "learning_rate": 1e-12, "steps": 1, "warmup_steps": 0}
+    other_data = write_demonstrations(tmp_path / "other", episodes=4)
+    training_program.run(recipe_file(tmp_path, other_data, **still, curriculum={}), tmp_path / "out")
+    before, after = uninterrupted / "last", tmp_path / "out" / "last"
+    weights = load_file(after / "model.safetensors")
+    for name, tensor in load_file(before / "model.safetensors").items():
+        assert torch.allclose(weights[name], tensor, atol=1e-6), name
+    assert (after / "statistics.json").read_bytes() == (before / "statistics.json").read_bytes()
+    record = json.loads((after / "training.json").read_text(encoding="utf-8"))
+    assert record["start_sha256"] == hashlib.sha256((before / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_training_goes_on_from_the_same_network_only(data: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    wider = {"model": {**RECIPE["model"], "width": 64}, "start": str(uninterrupted / "last")}
+    with pytest.raises(LearningError, match=r"start: .*last has another network: model\.width differ"):
+        training_program.run(recipe_file(tmp_path, data, **wider), tmp_path / "out")
+    with pytest.raises(VlaRosError, match="no checkpoint of the package's: mt10"):
+        training_program.run(recipe_file(tmp_path, data, start="mt11"), tmp_path / "out")
 
 
 def test_another_seed_gives_other_weights(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,9 +28,11 @@ from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.train_state import resume, save_state
 from vla_ros.learning.trainer import CurriculumTrainer, ValidationReport
 from vla_ros.model.actions import ActionStatistics
-from vla_ros.model.checkpoint import save_checkpoint
+from vla_ros.model.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from vla_ros.model.config import to_mapping
 from vla_ros.model.vla import VLAModel
 from vla_ros.policy.sentences import load_sentences
+from vla_ros.resources import checkpoint_path
 
 STATE, BEST, LAST, LOG, CURVES = "state", "best", "last", "log.csv", "curves.png"
 RECORD, RECIPE = "training.json", "recipe.json"
@@ -77,20 +80,21 @@ def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str,
                 f"model.views: {contract.name} has no camera '{view}'; choose from {', '.join(contract.cameras)}"
             )
     datasets = open_datasets([Path(folder) for folder in recipe.data], recipe.model.views)
-    torch.manual_seed(recipe.seed)
-    model = VLAModel(recipe.model, ActionStatistics.identity(), ActionStatistics.identity())
+    model = _begun(recipe)
     preprocessing = {view: model.vision.encoder_of(view).preprocessing for view in recipe.model.views}
     weights = Weights(human=recipe.intervention_weight, policy=recipe.policy_weight)
     experience = load_experience(datasets, preprocessing, weights)
     tasks = tuple(sorted(set(experience.tasks)))
     known = _of_the_simulator(tasks, recipe)
     parts = split(experience, recipe.validation.share)
-    decoder = recipe.model.decoder
-    statistics = measured_statistics(experience, parts.training, decoder.horizon, decoder.dt_s)
-    model.action_statistics, model.state_statistics = statistics
+    if recipe.start is None:
+        decoder = recipe.model.decoder
+        statistics = measured_statistics(experience, parts.training, decoder.horizon, decoder.dt_s)
+        model.action_statistics, model.state_statistics = statistics
     trainer = _trainer(recipe, model, experience, parts)
     _check_same(output, {**asdict(recipe), "frames": len(experience)})
-    run = _Run(recipe, contract, output, {**record, "tasks": list(tasks)}, trainer, rollouts, known)
+    told = {**record, **_of_start(recipe), "tasks": list(tasks)}
+    run = _Run(recipe, contract, output, told, trainer, rollouts, known)
     return run.to_the_end()
 
 
@@ -186,6 +190,30 @@ def _of_the_simulator(tasks: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
             f"validation.rollout_steps: the simulator knows none of {', '.join(map(repr, tasks))}; choose 0"
         )
     return known
+
+
+def _begun(recipe: Recipe) -> VLAModel:
+    """The network before its first step, in train mode; of a checkpoint it keeps the statistics, which its weights
+    rely on. Raises LearningError, ModelError.
+    """
+    torch.manual_seed(recipe.seed)
+    if recipe.start is None:
+        return VLAModel(recipe.model, ActionStatistics.identity(), ActionStatistics.identity())
+    checkpoint = load_checkpoint(checkpoint_path(recipe.start))
+    wanted, there = to_mapping(recipe.model), to_mapping(checkpoint.model.config)
+    others = sorted(f"model.{key}" for key in {*wanted, *there} if wanted.get(key) != there.get(key))
+    if others:
+        raise LearningError(f"start: {checkpoint.folder} has another network: {', '.join(others)} differ")
+    torch.manual_seed(recipe.seed)  # what was drawn to build the network counts for nothing
+    return checkpoint.model.train()
+
+
+def _of_start(recipe: Recipe) -> Mapping[str, str]:
+    """For the record: a name alone would not say which weights they were."""
+    if recipe.start is None:
+        return {}
+    weights = checkpoint_path(recipe.start) / WEIGHTS
+    return {"start_sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
 
 
 def use_threads(count: int) -> None:
