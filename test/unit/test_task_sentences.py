@@ -50,10 +50,13 @@ def test_sentences_are_plain_english_as_people_type_it() -> None:
         assert not is_hold(sentence)
 
 
-@pytest.mark.parametrize("task", TABLE.tasks)
-def test_held_out_sentences_use_words_that_training_does_not(task: str) -> None:
-    known = {word for sentence in TABLE.training(task) for word in essence(sentence).split()}
-    assert [sentence for sentence in TABLE.held_out(task) if set(essence(sentence).split()) <= known] == []
+def test_no_held_out_sentence_is_nearly_one_to_learn_from() -> None:
+    """Of the words of two sentences together, fewer than three quarters are in both."""
+    learned = [set(essence(sentence).split()) for task in TABLE.tasks for sentence in TABLE.training(task)]
+    for task in TABLE.tasks:
+        for sentence in TABLE.held_out(task):
+            words = set(essence(sentence).split())
+            assert max(len(words & others) / len(words | others) for others in learned) < 0.75, sentence
 
 
 @pytest.mark.parametrize(
