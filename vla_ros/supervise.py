@@ -198,6 +198,11 @@ def _prepare(parent: int, own_group: bool) -> None:
     """In the child, before it becomes the program: an own process group, and an end when the parent ends."""
     if own_group:
         os.setpgid(0, 0)
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """Have this process end by SIGTERM when its parent, or the thread of it that started this one, ends."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before prctl took effect
         os._exit(1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dataset_builders
@@ -74,12 +77,35 @@ def said(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     return text.rpartition("error: ")[2]
 
 
+@pytest.mark.timeout(120)
+def test_nothing_outlives_a_collection_that_is_terminated(contract: Path, tmp_path: Path) -> None:
+    words = ["collect", "--task", "reach-v3", "--workers", "1", "--contract", str(contract)]
+    program = [sys.executable, "-m", "vla_ros.cli", *words, "--output", str(tmp_path / "data")]
+    with subprocess.Popen(program, stderr=subprocess.DEVNULL) as collecting:
+        until(lambda: len(children(collecting.pid)) == 2)  # a worker, and what tracks its resources
+        workers = children(collecting.pid)
+        collecting.terminate()
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+
+def until(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    """Process ids."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         ((), "name a plan, such as mt10, or the tasks with --task"),
         (("mt10", "--task", "push-v3"), "name a plan, such as mt10, or the tasks with --task"),
-        (("mt11",), "there is no config file 'mt11' in config/collection; choose one of mt10.yaml, mt50.yaml"),
+        (("mt11",), "there is no config file 'mt11' in config/collection; choose one of mt10-more.yaml, mt10.yaml"),
         (("./plans/mine.yaml",), "plans/mine.yaml"),
         (("--task", "fold-laundry"), "fold-laundry"),
         (("mt10", "--varied", "fog"), "'fog' cannot be varied; choose from light, colours, camera, distractors"),
@@ -141,7 +167,7 @@ def test_a_mistake_in_training_is_told_in_words(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("mt11",), "there is no config file 'mt11' in config/training; choose one of mt10.yaml, mt50.yaml"),
+        (("mt11",), "there is no config file 'mt11' in config/training; choose one of mt10-base.yaml, mt10.yaml"),
         (("none/recipe.yaml",), "none/recipe.yaml"),
         (("mt10", "--threads", "0"), "'0' is not a whole number of at least 1"),
     ],

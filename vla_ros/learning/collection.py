@@ -26,6 +26,7 @@ from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.objects import THINGS
 from vla_ros.sim.robot import SimRobot
 from vla_ros.sim.views import image_size
+from vla_ros.supervise import end_with
 from vla_ros.types import ACTION_WIDTH
 
 _PRIVILEGED = 39
@@ -102,7 +103,8 @@ def perform(takes: Sequence[Take], contract: Contract, workers: int) -> Iterator
     """Do them, in order, on so many processes. Raises SimError, and LearningError if a process dies."""
     waiting = deque[Future[Demonstration]]()
     # Not forked: a fork would share the OpenGL of this process.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_be_modest) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_be_modest, initargs=(os.getpid(),)) as pool:
         try:
             for take in takes:
                 waiting.append(pool.submit(_perform_one, take, contract))
@@ -132,10 +134,11 @@ def _perform_one(take: Take, contract: Contract) -> Demonstration:
     return demonstrate(_robots[take.world], take, contract.limits)
 
 
-def _be_modest() -> None:
-    """Whoever works on this machine goes first; and Ctrl-C is the main process's to handle."""
+def _be_modest(parent: int) -> None:
+    """Whoever works on this machine goes first, Ctrl-C is the main process's to handle, and nobody outlives that."""
     import signal
 
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
 
