@@ -38,6 +38,11 @@ def test_the_plans_that_ship_name_no_take_twice(path: Path) -> None:
     assert max(Counter((t.task, t.world, t.variation, t.seed, t.scene) for t in takes).values()) == 1
 
 
+def test_the_second_plan_shows_no_world_that_the_first_one_does() -> None:
+    first, more = (takes_of(read_plan(config_path(f"collection/{name}"))) for name in ("mt10", "mt10-more"))
+    assert not {(t.world, t.variation) for t in first} & {(t.world, t.variation) for t in more}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
