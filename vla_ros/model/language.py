@@ -32,7 +32,7 @@ from vla_ros.model.sentences import sentence_spans
 
 EMBEDDED = "all-MiniLM-L6-v2"
 NO_SENTENCE = -1
-_REMEMBERED = 1024  # instructions; MiniLM's states of one are about 20 kB
+_REMEMBERED = 4096  # instructions, more than are trained on; MiniLM's states of one are about 20 kB
 _CHOICES = f"{EMBEDDED!r} (embedded), a hub name, or a folder with config.json, model.safetensors and a tokenizer"
 
 
