@@ -52,6 +52,8 @@ EXTRAS = {
     "bag": ["rosbags", "mcap", "mcap-ros2-support"],
     "data": ["pyarrow", "tqdm"],
     "video": ["av"],
+    # Many bags on many machines: `vla_ros replay --ray`.
+    "ray": ["ray"],
     "dev": [
         "colcon-common-extensions",
         "hypothesis",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from vla_ros.errors import VlaRosError
 
 PACKAGE = "vla_ros"
+# All of a checkpoint that a chunk depends on; what else lies beside it does not count.
+CHECKPOINT_PARTS = ("config.json", "model.safetensors", "statistics.json", "contract.yaml")
 
 
 def config_path(name: str) -> Path:
@@ -50,6 +54,15 @@ def checkpoint_path(name: str) -> Path:
     if name not in shipped:
         raise VlaRosError(f"{name!r} is no folder, and no checkpoint of the package's: {', '.join(shipped) or 'none'}")
     return shipped[name]
+
+
+def digest(files: Iterable[Path]) -> str:
+    """64 hex digits of what is in files, in their order. Raises VlaRosError where one cannot be read."""
+    try:
+        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    except OSError as error:
+        raise VlaRosError(f"{error.filename} cannot be read: {error.strerror}") from error
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _config_directories() -> list[Path]:

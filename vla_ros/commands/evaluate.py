@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla_ros.commands.needed import needed
-from vla_ros.commands.values import count
+from vla_ros.commands.values import count, options
 from vla_ros.errors import LearningError, VlaRosError
 from vla_ros.learning.evaluation.names import HORIZON, MEANINGS, METAWORLD, ROS
 from vla_ros.resources import checkpoint_path
@@ -130,15 +130,10 @@ def _check(args: argparse.Namespace) -> None:
 def _subject(args: argparse.Namespace) -> Subject:
     from vla_ros.learning.evaluation.subject import checkpoint_subject, policy_subject
 
-    options = {}
-    for word in args.option:
-        key, equals, value = word.partition("=")
-        if not key or not equals:
-            raise VlaRosError(f"policy option {word!r} is not of the form key=value")
-        options[key] = value
+    given = options(args.option)
     if args.policy:
-        return policy_subject(args.policy, options)
-    return checkpoint_subject(checkpoint_path(args.checkpoint), options)
+        return policy_subject(args.policy, given)
+    return checkpoint_subject(checkpoint_path(args.checkpoint), given)
 
 
 def _trials(args: argparse.Namespace, subject: Subject) -> tuple[Sequence[Trial], Sequence[Trial]]:

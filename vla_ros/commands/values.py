@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
+
+from vla_ros.errors import VlaRosError
 
 
 def count(text: str) -> int:
@@ -13,6 +16,17 @@ def count(text: str) -> int:
 def natural(text: str) -> int:
     """A whole number of at least 0."""
     return _whole(text, 0)
+
+
+def options(words: Iterable[str]) -> Mapping[str, str]:
+    """KEY=VALUE words, as policies take them. Raises VlaRosError."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise VlaRosError(f"policy option {word!r} is not of the form key=value")
+        found[key] = value
+    return found
 
 
 def _whole(text: str, least: int) -> int:

@@ -21,7 +21,7 @@ def add_where(parser: argparse.ArgumentParser, sim_help: str) -> None:
     group = parser.add_argument_group("which graph")
     group.add_argument("--sim", action="store_true", help=sim_help)
     group.add_argument("--domain-id", type=_domain_id, metavar="N", help="ROS domain, 0 to 232")
-    group.add_argument("--namespace", type=_namespace, default="", metavar="NS", help="namespace of the robot's nodes")
+    group.add_argument("--namespace", type=namespace, default="", metavar="NS", help="namespace of the robot's nodes")
 
 
 def environment(args: argparse.Namespace) -> Mapping[str, str]:
@@ -54,7 +54,8 @@ def _domain_id(text: str) -> int:
     return int(text)
 
 
-def _namespace(text: str) -> str:
+def namespace(text: str) -> str:
+    """A ROS namespace, or none. Raises ArgumentTypeError."""
     if text and not _NAMESPACE.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a namespace such as arm1 or site/arm1")
     return text

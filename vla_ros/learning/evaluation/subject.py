@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +10,10 @@ from typing import Any
 
 from vla_ros import __version__
 from vla_ros.errors import LearningError
-from vla_ros.resources import config_path
+from vla_ros.resources import CHECKPOINT_PARTS, config_path, digest
 
 _CONTRACT = "sawyer_sim"
 _POLICY = "vla"
-# All of a checkpoint that a chunk depends on; what else lies beside it does not count.
-_PARTS = ("config.json", "model.safetensors", "statistics.json", "contract.yaml")
 _TRAINING = "training.json"
 
 
@@ -35,15 +32,15 @@ class Subject:
         return {"threads": "1", **self.options} if self.policy == _POLICY else self.options
 
     def identity(self) -> Mapping[str, Any]:
-        """JSON that two subjects share if they decide alike. Raises LearningError where a file cannot be read."""
-        files = [self.contract] if self.checkpoint is None else [self.checkpoint / part for part in _PARTS]
+        """JSON that two subjects share if they decide alike. Raises VlaRosError where a file cannot be read."""
+        files = [self.contract] if self.checkpoint is None else [self.checkpoint / part for part in CHECKPOINT_PARTS]
         options = {name: value for name, value in self.options.items() if name != "checkpoint"}
-        return {"policy": self.policy, "options": options, "files": _digest(files), "version": __version__}
+        return {"policy": self.policy, "options": options, "files": digest(files), "version": __version__}
 
 
 def checkpoint_subject(folder: Path, options: Mapping[str, str] | None = None) -> Subject:
     """A checkpoint on the robot that it was made for. Raises LearningError for a folder that is none."""
-    for part in _PARTS:
+    for part in CHECKPOINT_PARTS:
         if not (folder / part).is_file():
             raise LearningError(f"{folder} is not a checkpoint: it has no {part}")
     given = {**(options or {}), "checkpoint": str(folder.resolve())}
@@ -69,11 +66,3 @@ def trained_tasks(folder: Path) -> tuple[str, ...]:
     if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
         raise LearningError(f"{path}: tasks must be a list of names")
     return tuple(tasks)
-
-
-def _digest(files: list[Path]) -> str:
-    try:
-        digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    except OSError as error:
-        raise LearningError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
