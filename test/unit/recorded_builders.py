@@ -52,6 +52,7 @@ class Recording:
     """seconds: how long; source: who is in command when; opening: the gripper's, when; latency_ns: of every message.
 
     silent: (channel, from, until) [s] in which nothing of it came. view_offset_ns: how late each view is taken.
+    tick_ns: from one tick of guard and feedback to the next.
     """
 
     seconds: float = 2.0
@@ -59,6 +60,7 @@ class Recording:
     opening: Callable[[int], float | None] = lambda _: 0.5
     latency_ns: int = 0
     frame_ns: int = FRAME_NS
+    tick_ns: int = TICK_NS
     silent: Sequence[tuple[str, float, float]] = ()
     view_offset_ns: dict[str, int] = field(default_factory=dict)
 
@@ -69,8 +71,8 @@ class Recording:
         return sorted(kept, key=lambda sample: sample.received_ns)
 
     def _ticks(self) -> Iterable[Sample[Any]]:
-        for tick in range(round(self.seconds * 80) + 1):
-            stamp_ns = START_NS + tick * TICK_NS
+        for tick in range(round(self.seconds * NS_PER_S / self.tick_ns) + 1):
+            stamp_ns = START_NS + tick * self.tick_ns
             joints = JointState(pose_contract().feedback.joint_states.joints, np.full(9, float(tick)))
             yield self._sample(channels.EE_POSE, where(stamp_ns), stamp_ns)
             yield self._sample(channels.JOINT_STATES, joints, stamp_ns)

@@ -1,4 +1,4 @@
-"""dataset: look into a folder of demonstrations, and check all of it."""
+"""dataset: look into a folder of demonstrations, check all of it; make one of recordings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vla_ros.commands import from_bag
 from vla_ros.commands.needed import needed
 from vla_ros.errors import DataError
 
@@ -29,6 +30,7 @@ examples:
   vla_ros dataset inspect data/mt10
   vla_ros dataset inspect data/mt10 --contact-sheet mt10.png
   vla_ros dataset inspect data/mt10 --json | jq .tasks
+  vla_ros dataset from-bag runs/try1 --output data/takeover
 
 `vla_ros dataset ACTION --help` says more. Exit status: 0 done, 2 it is wrong, and where."""
 _INSPECT = """\
@@ -41,7 +43,7 @@ def add_parsers(subparsers: Any) -> None:
     """The command `dataset` and its actions."""
     parser = subparsers.add_parser(
         "dataset",
-        help="look into a folder of demonstrations, and check all of it",
+        help="look into a folder of demonstrations and check all of it; make one of recordings",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -56,11 +58,14 @@ def add_parsers(subparsers: Any) -> None:
     inspect.add_argument("folder", type=Path, help="of the dataset")
     inspect.add_argument("--contact-sheet", type=Path, metavar="PNG", help="write a picture: an episode of each task")
     inspect.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    inspect.set_defaults(run=_guarded, action=_inspect)
+    inspect.set_defaults(run=_guarded, action=_inspect, install="pip install pyarrow tqdm")
+    from_bag.add_parser(actions).set_defaults(
+        run=_guarded, action=from_bag.from_bag, install="pip install pyarrow tqdm rosbags mcap"
+    )
 
 
 def _guarded(args: argparse.Namespace) -> int:
-    with needed("datasets need", "pip install pyarrow tqdm"):
+    with needed("datasets need", args.install):
         args.action(args)
     return 0
 
@@ -84,13 +89,13 @@ def _inspect(args: argparse.Namespace) -> None:
 def _write_sheet(dataset: Dataset, path: Path) -> None:
     from vla_ros.contact_sheet import contact_sheet
     from vla_ros.data.files import replacing
-    from vla_ros.data.summary import SUCCESS, episodes_by_task
+    from vla_ros.data.summary import episodes_by_task, succeeded
 
     if not dataset.schema.views:
         raise DataError(f"{dataset.folder} has no pictures to make a contact sheet of")
     bands = []
     for task, episodes in episodes_by_task(dataset).items():
-        shown = next((episode for episode in episodes if episode.facts.get(SUCCESS)), episodes[0])
+        shown = next(filter(succeeded, episodes), episodes[0])
         bands.append(_band(dataset, task, shown))
     with replacing(path) as draft:
         contact_sheet(bands).save(draft, format="PNG")
