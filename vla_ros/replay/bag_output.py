@@ -1,0 +1,149 @@
+"""A replay as a bag, to be looked at in Foxglove, RViz and with `ros2 bag`: what it decided, on topics of its own.
+
+Below replay/, in the robot's namespace: target_pose, target_twist and gripper_command, after the guard;
+policy/target_pose, before it; plan, each chunk as a path; guard/status, whenever it changes. Stamps are the ticks'.
+Each message is logged when the recorder would have received it, so that the two bags play beside each other.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from vla_ros.bag_types import define
+from vla_ros.bags import BagWriter, Message
+from vla_ros.errors import MessageError
+from vla_ros.interface.inputs import guard_table, policy_table
+from vla_ros.interface.reading import from_stamp
+from vla_ros.replay.bag_messages import DIAGNOSTICS, FLOAT, PATH, POSE, TWIST, Builder
+from vla_ros.replay.decisions import GuardDecision, Replayed
+from vla_ros.replay.judging.interventions import interventions
+from vla_ros.replay.judging.samples import IntArray
+from vla_ros.replay.recorded_commands import RecordedOutputs
+from vla_ros.replay.recording import Recording
+from vla_ros.replay.topics import deserialize, full_name
+from vla_ros.types import Needs
+
+TARGET_POSE, TARGET_TWIST, GRIPPER = "replay/target_pose", "replay/target_twist", "replay/gripper_command"
+POLICY_POSE, PLAN, STATUS = "replay/policy/target_pose", "replay/plan", "replay/guard/status"
+TOPICS: Mapping[str, str] = {
+    TARGET_POSE: POSE,
+    TARGET_TWIST: TWIST,
+    GRIPPER: FLOAT,
+    POLICY_POSE: POSE,
+    PLAN: PATH,
+    STATUS: DIAGNOSTICS,
+}
+_OK, _WARNING, _ERROR = 0, 1, 2
+
+
+def write_bag(
+    output: Path, replayed: Replayed, recording: Recording, namespace: str = "", with_inputs: bool = False
+) -> None:
+    """with_inputs: copy what policy, guard and driver heard, too. Raises BagError, also where output exists."""
+    names = {name: full_name(name, namespace) for name in TOPICS}
+    copied = _recorded(replayed, recording, namespace) if with_inputs else ()
+    clock = clock_of(recording, replayed, namespace)
+    writer = BagWriter(output)
+    for name, type_ in [(names[name], TOPICS[name]) for name in TOPICS] + [
+        (name, recording.types[name]) for name in copied
+    ]:
+        writer.add_topic(name, define(type_))
+    decided = (Message(names[name], clock.received(at_ns), data) for at_ns, name, data in _decided(replayed))
+    for message in heapq.merge(sorted(decided, key=_when), recording.messages(copied) if copied else (), key=_when):
+        writer.write(message)
+    writer.close()
+
+
+@dataclass(frozen=True, eq=False)
+class Clock:
+    """When the recorder received what was stamped so. stamps_ns, received_ns: (N,), increasing."""
+
+    stamps_ns: IntArray
+    received_ns: IntArray
+
+    def received(self, stamp_ns: int) -> int:
+        """ROS time as the recorder's: linear between what it received, as late as the nearest of that elsewhere."""
+        stamps, received = self.stamps_ns, self.received_ns
+        if not len(stamps):
+            return stamp_ns
+        if not stamps[0] <= stamp_ns <= stamps[-1]:
+            end = 0 if stamp_ns < stamps[0] else -1
+            return int(received[end]) + stamp_ns - int(stamps[end])
+        first_ns = int(stamps[0])  # of differences a float keeps every nanosecond
+        late_ns = np.interp(stamp_ns - first_ns, stamps - first_ns, received - received[0])
+        return int(received[0]) + round(float(late_ns))
+
+
+def clock_of(recording: Recording, replayed: Replayed, namespace: str) -> Clock:
+    """By the measured pose, which every bag has. What is stamped out of order counts for nothing."""
+    topic = full_name(replayed.contract.feedback.ee_pose.topic, namespace)
+    pairs: list[tuple[int, int]] = []
+    for message in recording.messages([topic]):
+        try:
+            stamp_ns = from_stamp(deserialize(message.data, POSE).header.stamp)
+        except MessageError:
+            continue
+        if not pairs or stamp_ns > pairs[-1][0]:
+            pairs.append((stamp_ns, message.stamp_ns))
+    columns = np.array(pairs, np.int64).reshape(-1, 2)
+    return Clock(columns[:, 0], columns[:, 1])
+
+
+def _decided(replayed: Replayed) -> Iterator[tuple[int, str, bytes]]:
+    """(ROS time of its tick, topic, serialized message), kind by kind."""
+    builder = Builder(replayed.contract.frames.base)
+    for tick in replayed.guard:
+        if tick.command is not None:
+            yield from _command(builder, replayed, tick)
+    for spoken in replayed.policy:
+        at_ns = spoken.now.ros_ns
+        if spoken.target is not None:
+            yield at_ns, POLICY_POSE, builder.pose(spoken.target.pose, at_ns)
+        for reply in spoken.replies:
+            if reply.chunk is not None:
+                yield at_ns, PLAN, builder.path(reply.chunk)
+    yield from _statuses(builder, replayed)
+
+
+def _command(builder: Builder, replayed: Replayed, tick: GuardDecision) -> Iterator[tuple[int, str, bytes]]:
+    at_ns, motion = tick.now.ros_ns, tick.command
+    assert motion is not None
+    yield at_ns, TARGET_POSE, builder.pose(motion.pose, at_ns)
+    yield at_ns, TARGET_TWIST, builder.twist(motion.twist, at_ns)
+    if motion.gripper is not None:
+        yield at_ns, GRIPPER, builder.number(replayed.contract.gripper.driver_value(motion.gripper))
+
+
+def _statuses(builder: Builder, replayed: Replayed) -> Iterator[tuple[int, str, bytes]]:
+    """One whenever who is in command, why, or which limits act, changes."""
+    faults = {event.at_ns for event in interventions(replayed)}
+    for _, ticks in groupby(replayed.guard, key=_state):
+        tick = next(ticks)
+        level = _ERROR if tick.now.ros_ns in faults else _WARNING if tick.clips else _OK
+        values = {"mode": tick.mode, "source": tick.source, "limits that act": ", ".join(tick.clips) or "none"}
+        yield tick.now.ros_ns, STATUS, builder.status("replayed guard", level, tick.text, values, tick.now.ros_ns)
+
+
+def _recorded(replayed: Replayed, recording: Recording, namespace: str) -> tuple[str, ...]:
+    """Topics of the contract that are in the bag: inputs, and what the robot was sent."""
+    contract = replayed.contract
+    tables = (*policy_table(contract, Needs(())), *guard_table(contract))
+    heard = [*(camera.topic for camera in contract.cameras.values()), *(entry.topic for entry in tables)]
+    wanted = [full_name(topic, namespace) for topic in heard]
+    sent = RecordedOutputs(recording, contract, namespace).topics
+    return tuple(name for name in dict.fromkeys((*wanted, *sent)) if name in recording.types)
+
+
+def _state(tick: GuardDecision) -> tuple[object, ...]:
+    """What of a tick is told when it changes; numbers in brackets change all the time."""
+    return tick.mode, tick.source, tick.text.partition(" (")[0], tick.clips
+
+
+def _when(message: Message) -> int:
+    return message.stamp_ns
