@@ -82,7 +82,12 @@ setup(
     maintainer_email="vla_ros@users.noreply.github.com",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["py.typed"], f"{NAME}.learning": ["*.yaml"], f"{NAME}.policy": ["*.yaml"]},
+    package_data={
+        NAME: ["py.typed"],
+        f"{NAME}.learning": ["*.yaml"],
+        f"{NAME}.policy": ["*.yaml"],
+        f"{NAME}.replay.report": ["*.css", "*.js"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -22,7 +22,12 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = {"vla_ros", "policy_node", "guard_node", "teleop_node", "sim_node", "record_node", "play_node"}
 PACKAGED = ("vla_ros", "config", "checkpoints", "launch", "resource", "package.xml", "setup.py", "setup.cfg", "LICENSE")
 CHECKPOINT_PARTS = ("config.json", "contract.yaml", "model.safetensors", "statistics.json", "evaluation.json")
-DATA = ("vla_ros/policy/sentences.yaml", "vla_ros/learning/subtasks.yaml")
+DATA = (
+    "vla_ros/policy/sentences.yaml",
+    "vla_ros/learning/subtasks.yaml",
+    "vla_ros/replay/report/page.css",
+    "vla_ros/replay/report/page.js",
+)
 ENTRY_POINTS = [
     entry
     for entry in metadata.distribution("vla_ros").entry_points
