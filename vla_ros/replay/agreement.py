@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_ros.control import channels
 from vla_ros.control.chunks import make_row
 from vla_ros.control.safety import Motion
 from vla_ros.replay.decisions import GuardDecision, PolicyDecision
-from vla_ros.types import Json
+from vla_ros.types import Json, is_hold
 
 TOLERANCE = 1e-6
 """Of commanded numbers, in their own units."""
+# How many of the policy's last outputs are remembered: more than a guard lags behind.
+_KEPT = 512
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Ticks of one node. complete: those whose inputs are all in the bag; agreeing: those of these that decided alike.
+    """Ticks of one node. complete: those of which everything that decided them is in the bag, be it that they used it
+    themselves or that a tick before them did; agreeing: those of these that decided alike.
 
     first_difference: in words; empty where all complete ones agree.
     """
@@ -35,17 +39,89 @@ class Agreement:
     def __init__(self) -> None:
         self.policy = Tally()
         self.guard = Tally()
+        self._policy_lacks, self._guard_lacks = _PolicyLack(), _GuardLack()
 
     def count(self, trace: Json, decision: PolicyDecision | GuardDecision) -> None:
-        """Compare a tick."""
+        """Compare a tick. Ticks come in order."""
         if isinstance(decision, PolicyDecision):
-            self.policy = _counted(self.policy, decision, list(_policy_differences(trace, decision)))
+            differences = list(_policy_differences(trace, decision))
+            is_complete = self._policy_lacks.is_over(trace, decision)
+            if not is_complete:
+                self._guard_lacks.remember(decision)
+            self.policy = _counted(self.policy, decision, differences, is_complete)
         else:
-            self.guard = _counted(self.guard, decision, list(_guard_differences(trace, decision)))
+            differences = list(_guard_differences(trace, decision))
+            is_complete = self._guard_lacks.is_over(trace, decision, not differences)
+            self.guard = _counted(self.guard, decision, differences, is_complete)
 
 
-def _counted(tally: Tally, decision: PolicyDecision | GuardDecision, differences: list[str]) -> Tally:
-    is_complete = not decision.missing
+class _PolicyLack:
+    """What is missing reaches the answers that were made from it, and where the policy remembers, those after them.
+
+    It is over with a chunk about something newer that is what it was live, or when the policy is told to rest.
+    """
+
+    def __init__(self) -> None:
+        self._since_ns: int | None = None
+        self._has_begun = False
+
+    def is_over(self, trace: Json, decision: PolicyDecision) -> bool:
+        """Whether everything is there that decided this tick."""
+        is_late_begin = not self._has_begun and trace["tick"] > 1
+        self._has_begun = True
+        if decision.missing or is_late_begin:
+            self._since_ns = decision.now.ros_ns
+        elif self._since_ns is not None and (_is_at_rest(trace) or self._is_answered(trace, decision)):
+            self._since_ns = None
+        return self._since_ns is None
+
+    def _is_answered(self, trace: Json, decision: PolicyDecision) -> bool:
+        lived = {_reply_words(entry) for entry in trace["replies"]}
+        return any(
+            reply.chunk is not None
+            and (reply.t_obs_ns or 0) >= (self._since_ns or 0)
+            and (reply.observation_sha256, reply.chunk_sha256, reply.failed) in lived
+            for reply in decision.replies
+        )
+
+
+class _GuardLack:
+    """What is missing reaches the motion that goes on from it: until a tick decides what it decided live."""
+
+    def __init__(self) -> None:
+        self._is_lacking: bool | None = None
+        self._incomplete_ns: dict[int, None] = {}
+
+    def remember(self, decision: PolicyDecision) -> None:
+        """What the policy said at this tick was not made from what it was made from live."""
+        self._incomplete_ns[decision.now.ros_ns] = None
+        if len(self._incomplete_ns) > _KEPT:
+            del self._incomplete_ns[next(iter(self._incomplete_ns))]
+
+    def is_over(self, trace: Json, decision: GuardDecision, is_alike: bool) -> bool:
+        """Whether everything is there that decided this tick."""
+        if self._is_lacking is None:
+            self._is_lacking = trace["tick"] > 1
+        has_heard = self._incomplete_ns and any(
+            entry["channel"] == channels.POLICY_PROVENANCE and entry["stamp_ns"] in self._incomplete_ns
+            for entry in trace["inputs"]
+        )
+        if decision.missing or has_heard:
+            self._is_lacking = True
+        elif is_alike:
+            self._is_lacking = False
+        return not self._is_lacking
+
+
+def _is_at_rest(trace: Json) -> bool:
+    """Whether a policy follows nothing and waits for nothing."""
+    instruction = trace["instruction"]
+    return trace["in_flight"] is None and (instruction is None or is_hold(instruction))
+
+
+def _counted(
+    tally: Tally, decision: PolicyDecision | GuardDecision, differences: list[str], is_complete: bool
+) -> Tally:
     first = tally.first_difference
     if is_complete and differences and not first:
         first = f"at {decision.now.ros_ns / 1e9:.4f} s: {'; '.join(differences)}"

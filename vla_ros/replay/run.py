@@ -89,14 +89,17 @@ class Replay:
             is_empty = False
             yield decision
         if is_empty:
-            why = f": {self.recording.damage}" if self.recording.damage else ""
-            raise BagError(f"bag {self.terms.bag} has nothing to replay from {self._said_interval()}{why}")
+            why = "; ".join(filter(None, (self.recording.damage, *self._refusals())))
+            nothing = f"bag {self.terms.bag} has nothing to replay from {self._said_interval()}"
+            raise BagError(f"{nothing}: {why}" if why else nothing)
 
     def outcome(self) -> Outcome:
         """How it ended; after the last decision."""
         missing = dict(self._source.missing) if isinstance(self._source, TracedReplay) else {}
-        notes = [f"refused {count} x {what}" for what, count in sorted(self._decoder.refused.items())]
-        return Outcome(self.recording.damage, missing, (*self._notes(), *notes))
+        return Outcome(self.recording.damage, missing, (*self._notes(), *self._refusals()))
+
+    def _refusals(self) -> list[str]:
+        return [f"refused {count} x {what}" for what, count in sorted(self._decoder.refused.items())]
 
     def _notes(self) -> Iterator[str]:
         if isinstance(self._source, TracedReplay):
@@ -106,6 +109,8 @@ class Replay:
             yield f"every inference is taken to last {FALLBACK_LATENCY_S:g} s"
         if channels.COMMANDED_POSE not in {entry.channel for entry in self._topics.inputs.values()}:
             yield NO_COMMANDED_POSE
+        if self._source.leaps:
+            yield f"the recorder's clock was set, or it heard nothing for over a second, {self._source.leaps} times"
 
     def _messages(self, progress: Callable[[float], None]) -> Iterator[Message]:
         for message in self.recording.messages(self._source.topics(), self._from_ns - _LEAD_NS, self._to_ns):

@@ -1,14 +1,14 @@
 """A replay of a bag without traces: policy and guard tick at the contract's rates, and hear what the recorder heard.
 
-Steady time is the recorder's; ROS time is that of /clock where the bag has it. Services are not in a bag: the guard is
-armed while there is an instruction. Where nobody recorded what a guard commanded, the measured pose stands for it, as
-in shadow.
+Steady time is the recorder's, without its leaps; ROS time is that of /clock where the bag has it. Services are not in a
+bag: the guard is armed while there is an instruction. Where nobody recorded what a guard commanded, the measured pose
+stands for it, as in shadow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vla_ros.bags import Message
@@ -31,6 +31,9 @@ NOTES = (
 )
 NO_COMMANDED_POSE = "the bag has no guard/commanded_pose: the measured pose stands for it"
 
+# What a robot does in a longer silence is known after so much of it: it has stopped.
+_MOST_SILENCE_NS = NS_PER_S
+
 
 @dataclass
 class _Node:
@@ -39,17 +42,41 @@ class _Node:
     period_ns: int
     channels: set[str]
     next_ns: int = 0
-    heard: tuple[Sample[Any], ...] = ()
+    heard: list[Sample[Any]] = field(default_factory=list)
 
     def put(self, sample: Sample[Any]) -> None:
         """What it listens to."""
         if sample.channel in self.channels:
-            self.heard = (*self.heard, sample)
+            self.heard.append(sample)
 
-    def drain(self) -> tuple[Sample[Any], ...]:
+    def drain(self) -> list[Sample[Any]]:
         """What came since the last tick."""
-        heard, self.heard = self.heard, ()
+        heard, self.heard = self.heard, []
         return heard
+
+
+class _Steady:
+    """Steady time out of a recorder's stamps: its clock may be set, and a damaged stamp may say anything.
+
+    Time never goes back, and goes on by _MOST_SILENCE_NS at most from one message to the next; leaps: how often the
+    stamps told otherwise. offset_ns: what has been added to the stamps by now.
+    """
+
+    def __init__(self) -> None:
+        self.offset_ns = 0
+        self.leaps = 0
+        self._last_ns: int | None = None
+
+    def at(self, stamp_ns: int) -> int:
+        """The steady instant of a message's reception."""
+        steady_ns = stamp_ns + self.offset_ns
+        last_ns = steady_ns if self._last_ns is None else self._last_ns
+        if not -_MOST_SILENCE_NS <= steady_ns - last_ns <= _MOST_SILENCE_NS:
+            steady_ns = last_ns if steady_ns < last_ns else last_ns + _MOST_SILENCE_NS
+            self.offset_ns = steady_ns - stamp_ns
+            self.leaps += 1
+        self._last_ns = max(last_ns, steady_ns)
+        return self._last_ns
 
 
 class SimulatedReplay:
@@ -74,7 +101,9 @@ class SimulatedReplay:
         rates = contract.rates
         self._policy = _Node(round(NS_PER_S / rates.policy_hz), _channels_of(policy_table(contract, needs, True)))
         self._guard = _Node(round(NS_PER_S / rates.guard_hz), _channels_of(guard_table(contract, True)))
-        self._ros_ns: int | None = None
+        self._steady = _Steady()
+        # As with a simulated clock that has not been heard yet.
+        self._ros_ns = 0 if topics.clock else None
         self._instruction = instruction
         self._is_pose_doubled = channels.COMMANDED_POSE not in {entry.channel for entry in topics.inputs.values()}
 
@@ -83,20 +112,27 @@ class SimulatedReplay:
         wanted = [name for name, entry in self._topics.inputs.items() if entry.channel not in PARTS]
         return [*wanted, *([self._topics.clock] if self._topics.clock else []), *self._outputs.topics]
 
+    @property
+    def leaps(self) -> int:
+        """How often the recorder's clock was set, or nothing came for longer than a second."""
+        return self._steady.leaps
+
     def decisions(self, messages: Iterable[Message]) -> Iterator[Decision]:
         """All ticks, one after the other."""
+        has_begun = False
         for message in messages:
-            if not self._policy.next_ns:
-                self._policy.next_ns = self._guard.next_ns = message.stamp_ns
-                yield from self._begin(message.stamp_ns)
-            yield from self._tick_until(message.stamp_ns)
-            yield from self._hear(message)
+            steady_ns = self._steady.at(message.stamp_ns)
+            if not has_begun:
+                has_begun, self._policy.next_ns, self._guard.next_ns = True, steady_ns, steady_ns
+                yield from self._begin(steady_ns)
+            yield from self._tick_until(steady_ns)
+            yield from self._hear(message, steady_ns)
 
     def _begin(self, steady_ns: int) -> Iterator[Decision]:
         if self._instruction is not None:
             yield from self._give(Sample(channels.COMMAND, self._instruction, None, steady_ns))
 
-    def _hear(self, message: Message) -> Iterator[Decision]:
+    def _hear(self, message: Message, steady_ns: int) -> Iterator[Decision]:
         if message.topic == self._topics.clock:
             try:
                 self._ros_ns = decode_clock(message)
@@ -105,7 +141,7 @@ class SimulatedReplay:
         if message.topic in self._topics.inputs:
             sample = self._decoder.decode(message)
             if sample is not None:
-                yield from self._give(sample)
+                yield from self._give(replace(sample, received_ns=steady_ns))
         if message.topic in self._outputs.topics:
             command = self._outputs.hear(message)
             if command is not None and message.stamp_ns >= self._from_ns:
@@ -130,7 +166,7 @@ class SimulatedReplay:
             now = self._now(node.next_ns)
             node.next_ns += node.period_ns
             decision = self._guard_tick(now) if is_guard else self._policy_tick(now)
-            if now.steady_ns >= self._from_ns:
+            if now.steady_ns - self._steady.offset_ns >= self._from_ns:
                 yield decision
 
     def _policy_tick(self, now: Now) -> Decision:
@@ -146,7 +182,7 @@ class SimulatedReplay:
         return self._guard_player.tick(inputs, now)
 
     def _now(self, steady_ns: int) -> Now:
-        return Now(steady_ns if self._ros_ns is None else self._ros_ns, steady_ns)
+        return Now(steady_ns - self._steady.offset_ns if self._ros_ns is None else self._ros_ns, steady_ns)
 
 
 def _channels_of(table: Iterable[Any]) -> set[str]:

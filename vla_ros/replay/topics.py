@@ -14,6 +14,7 @@ from vla_ros.errors import BagError, MessageError
 from vla_ros.interface.inputs import Input, guard_table, policy_table
 from vla_ros.interface.reading import from_clock, from_trace
 from vla_ros.replay.recording import Recording
+from vla_ros.replay.traces import check_guard_trace, check_policy_trace
 from vla_ros.types import Json, Needs, Sample
 
 POLICY_TRACE, GUARD_TRACE = "policy/trace", "guard/trace"
@@ -56,19 +57,16 @@ def topics_of(
     """
     table = {entry.channel: entry for entry in (*policy_table(contract, needs, True), *guard_table(contract, True))}
     names = {full_name(entry.topic, namespace): entry for entry in table.values()}
-    missing = [
-        (name, entry)
-        for name, entry in names.items()
-        if entry.channel in _required(contract, needs) - set(given) and name not in recording.types
-    ]
+    others = {full_name(POLICY_TRACE, namespace): _STRING, full_name(GUARD_TRACE, namespace): _STRING}
+    there = {name: type_ for name, type_ in {**others, _CLOCK: _CLOCK_TYPE}.items() if name in recording.types}
+    found = {name: entry for name, entry in names.items() if name in recording.types}
+    told = {channels.COMMAND} if there.keys() >= others.keys() else set()  # by the traces
+    required = _required(contract, needs) - set(given) - told
+    missing = [(name, entry) for name, entry in names.items() if entry.channel in required and name not in found]
     if missing:
         wanted = ", ".join(f"{name} ({entry.type})" for name, entry in missing)
         raise BagError(f"bag {recording.path} lacks {wanted}; it has {', '.join(sorted(recording.types))}")
-    found = {name: entry for name, entry in names.items() if name in recording.types}
-    _check_types(recording, {name: entry.type for name, entry in found.items()})
-    others = {full_name(POLICY_TRACE, namespace): _STRING, full_name(GUARD_TRACE, namespace): _STRING}
-    there = {name: type_ for name, type_ in {**others, _CLOCK: _CLOCK_TYPE}.items() if name in recording.types}
-    _check_types(recording, there)
+    _check_types(recording, {**{name: entry.type for name, entry in found.items()}, **there})
     policy_trace, guard_trace, clock = (name if name in there else None for name in (*others, _CLOCK))
     return Topics(found, policy_trace, guard_trace, clock)
 
@@ -123,9 +121,10 @@ class Decoder:
         self.refused[what] = self.refused.get(what, 0) + 1
 
 
-def decode_trace(message: Message) -> Json:
-    """A tick of the policy or the guard. Raises MessageError."""
-    return from_trace(deserialize(message.data, _STRING))
+def decode_trace(message: Message, is_guard: bool) -> Json:
+    """A tick of the guard or the policy, which has all its fields. Raises MessageError."""
+    trace = from_trace(deserialize(message.data, _STRING))
+    return check_guard_trace(trace) if is_guard else check_policy_trace(trace)
 
 
 def decode_clock(message: Message) -> int:

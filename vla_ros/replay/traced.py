@@ -65,6 +65,7 @@ class TracedReplay:
         self._waiting: list[_Tick] = []
         self._window = Window()
         self._last: dict[bool, Json] = {}
+        self._has_told = False
 
     def topics(self) -> list[str]:
         """What is to be read of the bag. What the policy sent is known from its replay."""
@@ -90,12 +91,12 @@ class TracedReplay:
             if not self._waiting:
                 self._window.forget(message.stamp_ns - 2 * _WINDOW_NS)
             return
+        is_guard = message.topic == self._topics.guard_trace
         try:
-            trace = decode_trace(message)
+            trace = decode_trace(message, is_guard)
         except MessageError as error:
             self._decoder.refuse(f"{message.topic}: {error.kind}")
             return
-        is_guard = message.topic == self._topics.guard_trace
         heapq.heappush(self._waiting, _Tick(trace["steady_ns"], is_guard, message.stamp_ns, trace))
 
     def _play(self, tick: _Tick) -> Iterator[Decision]:
@@ -110,6 +111,7 @@ class TracedReplay:
         decisions = play(tick, is_first, lost)
         if tick.recorded_ns < self._from_ns:
             return
+        self._has_told = self._has_told or not tick.is_guard
         for decision in decisions:
             if isinstance(decision, PolicyDecision | GuardDecision):
                 for channel in dict.fromkeys(decision.missing):
@@ -125,7 +127,9 @@ class TracedReplay:
         inputs += self._unheard(tick)
         decision, output = self._policy.tick(inputs, now, trace, (*lost, *missing))
         self._mail.send(output, now, trace["output"] is not None)
-        told = (str(sample.value) for sample in inputs if sample.channel == channels.COMMAND)
+        told = [str(sample.value) for sample in inputs if sample.channel == channels.COMMAND]
+        if not told and not self._has_told and trace["instruction"] is not None:
+            told = [trace["instruction"]]
         return (*(Instructed(now.ros_ns, text) for text in told), decision)
 
     def _guard_tick(self, tick: _Tick, is_first: bool, lost: tuple[str, ...]) -> Sequence[Decision]:
