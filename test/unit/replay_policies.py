@@ -36,6 +36,16 @@ def deadly_at(_contract: Contract, options: Mapping[str, str]) -> LightSeeker:
     return _Deadly()
 
 
+def interrupting(_contract: Contract, options: Mapping[str, str]) -> LightSeeker:
+    """Presses Ctrl-C for the process `pid` when it is loaded for the second time. loads: a folder to count in."""
+    loads = Path(options["loads"])
+    loads.mkdir(exist_ok=True)
+    (loads / str(len(list(loads.iterdir())))).touch()
+    if len(list(loads.iterdir())) == 2:
+        os.kill(int(options["pid"]), signal.SIGINT)
+    return LightSeeker()
+
+
 def write_small_contract(path: Path, **limits: Any) -> Path:
     """The contract of a live run as a file, with other limits if need be."""
     mapping = yaml.safe_load(config_path("sawyer_sim").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -96,6 +97,22 @@ def test_a_process_that_dies_costs_its_bag_only(
     assert len(list((tmp_path / "out").glob("*/measured.json"))) == 2
     # And the same command does what is missing.
     assert replay(place, tmp_path / "out", "--workers", "2", *once, policy="deadly_at") == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_leaves_what_is_finished_and_the_same_command_goes_on(
+    workers: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, words = tmp_path / "out", ("--workers", workers, "--option", f"loads={tmp_path / 'loads'}")
+    words = (*words, "--option", f"pid={os.getpid()}")
+    assert replay(place, output, *words, policy="interrupting") == 130
+    assert "bags are done, and stay so" in capsys.readouterr().err
+    finished = {path.parent.name for path in output.glob("*/measured.json")}
+    assert len(finished) < 3
+    before = {name: (output / name / "measured.json").stat().st_mtime_ns for name in finished}
+    assert replay(place, output, *words, policy="interrupting") == 0
+    assert {name: (output / name / "measured.json").stat().st_mtime_ns for name in finished} == before
+    assert not list(output.rglob("*.draft"))
 
 
 def test_conditions_are_for_all_bags_together_and_for_each_if_asked(
