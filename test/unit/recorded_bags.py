@@ -148,7 +148,7 @@ def said_by(recording: Recording, told: Sequence[tuple[float, str]] = ()) -> Ite
         if sample.channel == COMMANDED:
             heard = [one.message.data for one in waiting if one.received_ns <= stamp_ns]
             waiting = waiting[len(heard) :]
-            yield from _commanded(value.motion, value.source.value, stamp_ns, sample.received_ns, heard)
+            yield from commanded(value.motion, value.source.value, stamp_ns, sample.received_ns, heard)
         elif isinstance(value, Frame):
             topic = small_contract().cameras[sample.channel.removeprefix("camera/")].topic
             yield Said(f"/{topic}", sample.received_ns, image(value.pixels, stamp_ns))
@@ -158,9 +158,10 @@ def said_by(recording: Recording, told: Sequence[tuple[float, str]] = ()) -> Ite
             yield Said("/joint_states", sample.received_ns, joint_state(value.names, value.positions, stamp_ns))
 
 
-def _commanded(
-    motion: Motion | None, source: str, stamp_ns: int, received_ns: int, heard: Iterable[str]
+def commanded(
+    motion: Motion | None, source: str, stamp_ns: int, received_ns: int, heard: Iterable[str] = ()
 ) -> Iterator[Said]:
+    """A tick of the guard: what the robot hears, and its trace. heard: instructions that came with it."""
     inputs = [{"channel": "command", "value": words} for words in heard]
     trace: dict[str, Any] = {"ros_ns": stamp_ns, "source": source, "command": None, "inputs": inputs}
     yield Said("/teleop/deadman", received_ns - 1, boolean(source == "teleop"))
