@@ -5,18 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import SimError
+from vla_ros.learning.evaluation.suites import MT10
 from vla_ros.policy.metaworld_action import PRIVILEGED_WIDTH, REACH_MAX, REACH_MIN
+from vla_ros.resources import config_path
 from vla_ros.sim.robot import STEP_NS, TASKS, SimRobot
 from vla_ros.sim.variations import SPLITS, Variation, parse
 
-CONTRACT = load_contract(Path(__file__).parents[2] / "config" / "sawyer_sim.yaml")
+CONTRACT = load_contract(config_path("sawyer_sim"))
 TEST_0 = Variation("test", 0)
 
 
@@ -52,9 +53,17 @@ def test_every_task_repeats_its_variations_and_tells_them_apart(task: str) -> No
     assert np.array_equal(first.privileged, again.privileged)
     assert np.array_equal(first.joints.positions, again.joints.positions)
     assert np.abs(first.privileged - other.privileged).max() > 1e-4
-    box = CONTRACT.limits.workspace_m
+    box = load_contract(config_path("sawyer_corner2")).limits.workspace_m
     assert (first.privileged[REACH_MIN] >= box.min).all()
     assert (first.privileged[REACH_MAX] <= box.max).all()
+
+
+@pytest.mark.parametrize("task", MT10)
+def test_the_robot_follows_every_command_that_its_contract_allows(task: str) -> None:
+    """Or else commands would wind up where it does not follow, and what was learned from it would not know that."""
+    reach, box = SimRobot(task, TEST_0).state().privileged, CONTRACT.limits.workspace_m
+    assert np.allclose(reach[REACH_MIN], box.min)
+    assert np.allclose(reach[REACH_MAX], box.max)
 
 
 def test_there_are_fifty_tasks() -> None:
