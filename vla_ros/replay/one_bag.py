@@ -19,6 +19,7 @@ from vla_ros.replay.judging.conditions import Condition
 from vla_ros.replay.judging.judgement import judge
 from vla_ros.replay.judging.verdict import Verdict, check_all
 from vla_ros.replay.policy_player import MEASURED, Latency
+from vla_ros.replay.recording import Recording
 from vla_ros.replay.results import LOG, RIVALS_LOG, Result, facts_of, read_result, write_result
 from vla_ros.replay.run import Replay, Terms
 from vla_ros.replay.showing import Played, Shown, show
@@ -165,6 +166,7 @@ class _Decided:
 
 def _decide(order: Order, subject: Subject, log_path: Path, progress: Progress) -> _Decided:
     """Replay, and write down every decision as it is made."""
+    Recording(order.bag)  # before a network is loaded: what is no bag is refused at once
     terms = order.part.terms(order.bag, subject)
     policy = subject.load(terms.contract)
     replay = Replay(terms, subject.policy, policy)
