@@ -84,7 +84,8 @@ def both(contract: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """The datasets of one run: collected, and made of its bag."""
     folder, robot_contract = tmp_path_factory.mktemp("run"), load_contract(contract)
     schema = schema_of(robot_contract, Plan({TASK: 1}), is_video=False)
-    with RecordedRobot(robot_contract) as robot:
+    robot = RecordedRobot(robot_contract)
+    with robot:
         demonstration = demonstrate(robot, TAKE, robot_contract.limits)
         record, robot.heard = record_of(demonstration, schema), ["stop"]
         for _ in range(40):  # the robot is held where it is, until all that was before is certain

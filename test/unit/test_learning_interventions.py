@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from learning_builders import experience, tiny_schema, write_demonstrations
+from learning_builders import TASKS, experience, tiny_schema, write_demonstrations
 from PIL import Image
 from recorded_bags import takeover_in_simulation, write_bag
 from recorded_builders import Recording, aligned, at, small_contract
@@ -165,16 +165,22 @@ def are_same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor])
 
 
 @pytest.fixture(scope="module")
-def takeover(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset by one command, of the simulated robot: a human lifts the hand twice while it opens a drawer."""
-    folder = tmp_path_factory.mktemp("takeover")
+def bags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two, of the simulated robot: a human lifts the hand while it opens a drawer."""
+    folder = tmp_path_factory.mktemp("bags")
     contract = load_contract(Path(__file__).parents[2] / "config" / "sawyer_sim.yaml")
-    bags = [
+    return [
         str(write_bag(folder / f"bag{start}", takeover_in_simulation("drawer-open-v3", contract, 160, human)))
         for start, human in ((40, range(40, 90)), (60, range(60, 110)))
     ]
-    assert cli.main(["dataset", "from-bag", *bags, "--output", str(folder / "data"), "--rate", "20"]) == 0
-    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def takeover(bags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of them, by one command."""
+    folder = tmp_path_factory.mktemp("takeover") / "data"
+    assert cli.main(["dataset", "from-bag", *bags, "--output", str(folder), "--rate", "20"]) == 0
+    return folder
 
 
 def test_a_takeover_is_learned_from_by_one_command(takeover: Path, tmp_path: Path) -> None:
@@ -183,6 +189,18 @@ def test_a_takeover_is_learned_from_by_one_command(takeover: Path, tmp_path: Pat
     record = json.loads((tmp_path / "out" / "last" / "training.json").read_text(encoding="utf-8"))
     assert (record["step"], record["tasks"]) == (4, ["drawer-open-v3"])
     assert (record["recipe"]["intervention_weight"], record["recipe"]["policy_weight"]) == (2.0, 0.0)
+
+
+def test_one_command_learns_from_bags_beside_the_recipes_own_data(bags: list[str], tmp_path: Path) -> None:
+    demonstrations = write_demonstrations(tmp_path / "demonstrations", 4, schema=tiny_schema())
+    recipe = recipe_file(tmp_path / "recipe.yaml", data=[str(demonstrations)], policy_weight=0.0)
+    arguments = ["train", str(recipe), "--bags", *bags, "--output", str(tmp_path / "out"), "--threads", "1"]
+    assert cli.main(arguments) == 0
+    record = json.loads((tmp_path / "out" / "last" / "training.json").read_text(encoding="utf-8"))
+    assert set(record["tasks"]) == {*TASKS, "drawer-open-v3"}
+    assert record["recipe"]["data"] == [str(demonstrations), str(tmp_path / "out" / "recorded")]
+    recorded = Dataset.open(tmp_path / "out" / "recorded")
+    assert (recorded.fps, bool(recorded.column("is_intervention").any())) == (20, True)
 
 
 def test_beside_demonstrations_the_weight_of_a_takeover_matters_and_the_same_weight_gives_the_same_network(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from vla_ros.errors import LearningError
 
 if TYPE_CHECKING:
     from vla_ros.data.writer import DatasetWriter
+    from vla_ros.learning.recorded.alignment import Plan
     from vla_ros.learning.recorded.episodes import Harvest
     from vla_ros.recorded_samples import Progress, RecordedSamples
 
@@ -56,27 +57,35 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
 def from_bag(args: argparse.Namespace) -> None:
     """Read the bags, write the dataset, say what became of them. Raises VlaRosError."""
     from vla_ros.contract_file import load_contract
-    from vla_ros.data.writer import DatasetWriter
     from vla_ros.learning.recorded.alignment import Plan
-    from vla_ros.learning.recorded.columns import schema_of
-    from vla_ros.learning.recorded.episodes import Harvest
-    from vla_ros.recorded_samples import RecordedSamples
-    from vla_ros.replay.recording import Recording
     from vla_ros.resources import named_file
 
     contract = load_contract(named_file(args.contract))
     plan = Plan.at_camera_rate(contract) if args.rate is None else Plan(contract, args.rate)
-    bags = [RecordedSamples(Recording(bag), plan, args.namespace) for bag in args.bags]
+    add_recordings(args.bags, args.output, plan, args.namespace)
+
+
+def add_recordings(paths: Sequence[Path], output: Path, plan: Plan, namespace: str = "") -> None:
+    """Add to a dataset, or begin one, and say what became of each bag. Raises VlaRosError: for what cannot be used at
+    all before anything is written, and in the end where there was no episode.
+    """
+    from vla_ros.data.writer import DatasetWriter
+    from vla_ros.learning.recorded.columns import schema_of
+    from vla_ros.learning.recorded.episodes import Harvest
+    from vla_ros.recorded_samples import RecordedSamples
+    from vla_ros.replay.recording import Recording
+
+    bags = [RecordedSamples(Recording(path), plan, namespace) for path in paths]
     total = Harvest()
-    with DatasetWriter(args.output, schema_of(plan)) as writer:
+    with DatasetWriter(output, schema_of(plan)) as writer:
         for bag in bags:
             harvest = _add(bag, writer)
             sys.stdout.writelines(f"{line}\n" for line in _lines(bag, harvest, plan.fps))
             total.add(harvest)
         held, frames = len(writer.facts), writer.frames
     if total.episodes == 0:
-        raise LearningError(f"there is no episode in {', '.join(str(bag) for bag in args.bags)}: {_causes(total)}")
-    sys.stdout.write(f"{args.output}: {held} episodes, {frames:,} frames at {plan.fps} Hz\n")
+        raise LearningError(f"there is no episode in {', '.join(map(str, paths))}: {_causes(total)}")
+    sys.stdout.write(f"{output}: {held} episodes, {frames:,} frames at {plan.fps} Hz\n")
 
 
 def _add(bag: RecordedSamples, writer: DatasetWriter) -> Harvest:

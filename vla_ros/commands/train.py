@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ from vla_ros.commands.values import count
 from vla_ros.resources import named_file
 
 if TYPE_CHECKING:
+    from vla_ros.contract import Contract
+    from vla_ros.learning.recipe import Recipe
     from vla_ros.learning.training import Rollouts
 
 _INSTALL = "pip install torch transformers safetensors accelerate pyarrow tqdm matplotlib"
@@ -23,7 +27,11 @@ again with the same output folder, and ends with the same weights. Leaves in the
   log.csv        every step's losses, every validation; curves.png shows them
   state/         what going on needs; recipe.json says of which training, and no other goes on there
 
-On several GPUs: accelerate launch -m vla_ros.cli train RECIPE"""
+With --bags it learns from recordings, too: `vla_ros dataset from-bag` makes a dataset of them in the output folder, at
+the rate of the recipe's own data. What a human did in them counts as the recipe's intervention_weight says, what a
+policy did as its policy_weight: 0 to learn from the human alone.
+
+On several GPUs: accelerate launch -m vla_ros.cli train RECIPE (make a dataset of bags before)"""
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -36,10 +44,14 @@ def add_parsers(subparsers: Any) -> None:
     )
     parser.add_argument("recipe", help="a YAML file, or the name of one in config/training/")
     parser.add_argument("--output", type=Path, help="folder of the results (runs/train-<recipe>)")
+    parser.add_argument(
+        "--bags", nargs="+", type=Path, default=[], metavar="BAG", help="recordings to learn from as well"
+    )
     parser.add_argument("--threads", type=count, metavar="N", help="of the CPU (one per core)")
     parser.set_defaults(run=_run)
 
 
+_RECORDED = "recorded"
 _LATENCY_S = 0.05  # of inference, while a network learns; a proper evaluation measures it
 
 
@@ -72,7 +84,20 @@ def _train(args: argparse.Namespace) -> int:
     output = args.output or Path("runs") / f"train-{path.stem}"
     if args.threads:
         use_threads(args.threads)
-    record = {"command": f"vla_ros train {args.recipe}"}
+    if args.bags:
+        recipe = _with_recordings(recipe, args.bags, contract, output / _RECORDED)
+    bags = ["--bags", *map(str, args.bags)] if args.bags else []
+    record = {"command": " ".join(["vla_ros", "train", args.recipe, *bags])}
     checkpoint = train(recipe, contract, output, record, _rollouts(recipe.validation.rollouts))
     sys.stdout.write(f"done: {checkpoint}\n")
     return 0
+
+
+def _with_recordings(recipe: Recipe, bags: Sequence[Path], contract: Contract, folder: Path) -> Recipe:
+    """The same recipe on one more dataset, made of the bags. Raises VlaRosError."""
+    from vla_ros.commands.from_bag import add_recordings
+    from vla_ros.data.reader import Dataset
+    from vla_ros.learning.recorded.alignment import Plan
+
+    add_recordings(bags, folder, Plan(contract, Dataset.open(Path(recipe.data[0])).fps))
+    return replace(recipe, data=(*recipe.data, str(folder)))
