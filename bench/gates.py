@@ -8,6 +8,7 @@ the opposite instruction, on drawers and windows that start half open.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench import gate_policies
 from bench.options import Options
 from bench.report import Bar, conclude
 from bench.simulated_bags import Driver, record
+from vla_ros.bags import PART
 from vla_ros.contract_file import load_contract
 from vla_ros.learning.evaluation.suites import trials
 from vla_ros.learning.evaluation.trials import Trial
@@ -99,6 +101,7 @@ def _record(folder: Path) -> list[str]:
             "vla", create_policy("vla", contract, {"checkpoint": str(source), "threads": "1"}), _LATENCY_STEPS
         )
         for number, trial in enumerate(missing, 1):
+            shutil.rmtree(folder / f"{_name(trial)}{PART}", ignore_errors=True)  # of a run that was cut short
             done = record(folder / _name(trial), driver, contract, trial, _MAX_STEPS)
             print(f"  {number:3}/{len(missing)} {_name(trial):32} {'done' if done else 'not done'}", flush=True)
     return sorted(path.name for path in folder.iterdir() if (path / "metadata.yaml").is_file())

@@ -18,6 +18,12 @@ PROGRAM = "import sys; sys.modules[sys.argv[1]] = None; from vla_ros import cli;
         (("collect", "two"), "tqdm", "collecting needs tqdm, which is not installed: pip install metaworld"),
         (("train", "two"), "accelerate", "training needs accelerate, which is not installed: pip install torch"),
         (("evaluate", "--policy", "hold"), "metaworld", "evaluation needs metaworld, which is not installed: pip"),
+        (
+            ("replay", "bag", "--policy", "hold"),
+            "tqdm",
+            "replay needs tqdm, which is not installed: pip install rosbags",
+        ),
+        (("replay", "bag", "--policy", "hold"), "mcap", "bags need"),
     ],
 )
 def test_a_command_names_the_library_that_it_lacks(
