@@ -13,6 +13,7 @@ from vla_ros.control import channels
 from vla_ros.errors import BagError, MessageError
 from vla_ros.interface.inputs import Input, guard_table, policy_table
 from vla_ros.interface.reading import from_clock, from_trace
+from vla_ros.replay.cdr import JOINT_STATE, read_joint_state
 from vla_ros.replay.recording import Recording
 from vla_ros.replay.traces import check_guard_trace, check_policy_trace
 from vla_ros.types import Json, Needs, Sample
@@ -135,7 +136,10 @@ def decode_clock(message: Message) -> int:
 def deserialize(data: bytes, type_: str) -> Any:
     """A serialized message of a type that ROS 2 Jazzy defines -> one that has its attributes. Raises MessageError."""
     try:
-        return _store().deserialize_cdr(data, type_)
+        store = _store()
+        if type_ == JOINT_STATE:
+            return read_joint_state(data, store.types)
+        return store.deserialize_cdr(data, type_)
     except Exception as error:  # rosbags' decoders let through whatever a spoilt message makes them do
         raise MessageError("truncated", f"a {type_} that cannot be decoded: {type(error).__name__}: {error}") from error
 
