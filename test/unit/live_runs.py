@@ -276,24 +276,24 @@ def _commands(result: GuardResult) -> Iterator[tuple[str, Any]]:
 
 
 def eventful(run: LiveRun) -> LiveRun:
-    """Eight seconds with nearly everything that can happen to a graph that lives on."""
+    """Five seconds with nearly everything that can happen to a graph that lives on."""
     return run.run(
-        8.0,
+        5.0,
         {
-            0.3: LiveRun.say,
-            0.4: LiveRun.arm,
-            1.5: lambda one: one.take_over(0.1),
-            2.2: lambda one: one.take_over(None),
-            3.0: lambda one: one.blind.add("wrist"),
-            4.0: lambda one: one.blind.clear(),
-            4.5: lambda one: one.say("something else"),
-            5.0: lambda one: one.say("fail"),
-            5.3: LiveRun.say,
-            5.8: lambda one: one.press_stop(True),
-            6.0: lambda one: one.press_stop(False),
-            6.1: LiveRun.reset,
-            6.2: LiveRun.arm,
-            7.0: lambda one: one.say("stop"),
-            7.3: LiveRun.say,
+            0.2: LiveRun.say,
+            0.25: LiveRun.arm,
+            0.8: lambda one: one.take_over(0.1),
+            1.2: lambda one: one.take_over(None),
+            1.6: lambda one: one.blind.add("wrist"),
+            2.4: lambda one: one.blind.clear(),
+            2.8: lambda one: one.say("something else"),
+            3.1: lambda one: one.say("fail"),
+            3.3: LiveRun.say,
+            3.6: lambda one: one.press_stop(True),
+            3.75: lambda one: one.press_stop(False),
+            3.8: LiveRun.reset,
+            3.85: LiveRun.arm,
+            4.4: lambda one: one.say("stop"),
+            4.6: LiveRun.say,
         },
     )

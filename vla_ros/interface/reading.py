@@ -127,7 +127,7 @@ def from_trace(msg: Any) -> Json:
     """std_msgs/String with one JSON object -> mapping."""
     try:
         record = json.loads(msg.data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MessageError("bad_json", f"a trace that is not JSON: {error}") from None
     if not isinstance(record, dict):
         raise MessageError("bad_json", "a trace that is not a JSON object")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from vla_ros.control import channels
 from vla_ros.control.chunks import make_row
@@ -15,8 +14,12 @@ from vla_ros.types import Json, is_hold
 
 TOLERANCE = 1e-6
 """Of commanded numbers, in their own units."""
+# What goes on from commands that differ by less stays within the tolerance.
+_SAME = 1e-9
 # How many of the policy's last outputs are remembered: more than a guard lags behind.
 _KEPT = 512
+
+_Row = Sequence[float] | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Agreement:
             self.policy = _counted(self.policy, decision, differences, is_complete)
         else:
             differences = list(_guard_differences(trace, decision))
-            is_complete = self._guard_lacks.is_over(trace, decision, not differences)
+            is_same = not differences and _distance(*_command_rows(trace, decision)) <= _SAME
+            is_complete = self._guard_lacks.is_over(trace, decision, is_same)
             self.guard = _counted(self.guard, decision, differences, is_complete)
 
 
@@ -98,7 +102,7 @@ class _GuardLack:
         if len(self._incomplete_ns) > _KEPT:
             del self._incomplete_ns[next(iter(self._incomplete_ns))]
 
-    def is_over(self, trace: Json, decision: GuardDecision, is_alike: bool) -> bool:
+    def is_over(self, trace: Json, decision: GuardDecision, is_same: bool) -> bool:
         """Whether everything is there that decided this tick."""
         if self._is_lacking is None:
             self._is_lacking = trace["tick"] > 1
@@ -108,7 +112,7 @@ class _GuardLack:
         )
         if decision.missing or has_heard:
             self._is_lacking = True
-        elif is_alike:
+        elif is_same:
             self._is_lacking = False
         return not self._is_lacking
 
@@ -142,7 +146,8 @@ def _policy_differences(trace: Json, decision: PolicyDecision) -> Iterator[str]:
         yield f"asked about {requested} live, about {decision.requested_t_obs_ns} replayed"
     if trace["text"] != decision.text:
         yield f"{trace['text']!r} live, {decision.text!r} replayed"
-    yield from _row_differences(trace["output"], None if decision.target is None else make_row(decision.target))
+    row = None if decision.target is None else make_row(decision.target).tolist()
+    yield from _row_differences(trace["output"], row)
 
 
 def _reply_words(entry: Json) -> tuple[str, str, str]:
@@ -160,17 +165,27 @@ def _guard_differences(trace: Json, decision: GuardDecision) -> Iterator[str]:
     ):
         if live != again:
             yield f"{name} {live!r} live, {again!r} replayed"
-    live_row = None if trace["command"] is None else _row_of_trace(trace["command"])
-    yield from _row_differences(live_row, None if decision.command is None else _row_of_motion(decision.command))
+    yield from _row_differences(*_command_rows(trace, decision))
 
 
-def _row_differences(live: object, again: object) -> Iterator[str]:
-    if (live is None) != (again is None):
+def _command_rows(trace: Json, decision: GuardDecision) -> tuple[_Row, _Row]:
+    live = None if trace["command"] is None else _row_of_trace(trace["command"])
+    return live, None if decision.command is None else _row_of_motion(decision.command)
+
+
+def _row_differences(live: _Row, again: _Row) -> Iterator[str]:
+    distance = _distance(live, again)
+    if distance == math.inf:
         yield "commanded only live" if again is None else "commanded only in the replay"
-    elif live is not None:
-        difference = float(np.abs(np.asarray(live, float) - np.asarray(again, float)).max())
-        if not difference <= TOLERANCE:
-            yield f"commands differ by {difference:.3g}"
+    elif not distance <= TOLERANCE:
+        yield f"commands differ by {distance:.3g}"
+
+
+def _distance(live: _Row, again: _Row) -> float:
+    """The largest difference of two numbers; infinite where only one commands."""
+    if live is None or again is None:
+        return 0.0 if live is again else math.inf
+    return max(abs(one - other) for one, other in zip(live, again, strict=True))
 
 
 def _row_of_trace(command: Json) -> list[float]:

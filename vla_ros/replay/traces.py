@@ -75,8 +75,14 @@ def _optional(is_well: _Check) -> _Check:
 
 
 def _all(is_well: _Check, count: int | None = None) -> _Check:
-    """A list of what is well."""
-    return lambda value: type(value) is list and count in (None, len(value)) and all(map(is_well, value))
+    """A list of what is well, of so many if a count is given."""
+
+    def are_well(value: Any) -> bool:
+        if type(value) is not list or (count is not None and len(value) != count):
+            return False
+        return all(map(is_well, value))
+
+    return are_well
 
 
 def _object(*fields: tuple[str, _Check]) -> _Check:
@@ -98,11 +104,11 @@ _QUOTED: dict[str, _Check] = {
 def _is_input(value: Any) -> bool:
     if type(value) is not dict or not _is_number(value.get("receive_age_s")):
         return False
-    channel = value.get("channel")
-    if type(channel) is not str:
-        return False
-    is_quoted = _QUOTED.get(channel)
-    return _is_instant(value.get("stamp_ns")) if is_quoted is None else is_quoted(value.get("value", _ABSENT))
+    channel, stamp_ns = value.get("channel"), value.get("stamp_ns")
+    if type(stamp_ns) is int:
+        return type(channel) is str and channel not in _QUOTED and -_LONGEST_NS <= stamp_ns < _LONGEST_NS
+    is_well = _QUOTED.get(channel) if type(channel) is str else None
+    return is_well is not None and is_well(value.get("value", _ABSENT))
 
 
 def _is_reply(value: Any) -> bool:
