@@ -89,10 +89,7 @@ def _start(state: GuardState, tick: Tick, now: Now, config: GuardConfig) -> Guar
 
 
 def _keep(state: GuardState, samples: Iterable[Sample[Any]], now: Now, _config: GuardConfig) -> GuardState:
-    streams = state.streams
-    for sample in samples:
-        streams = absorb(streams, sample, now, _DEPTH)
-    return replace(state, streams=streams)
+    return replace(state, streams=absorb(state.streams, samples, now, lambda _: _DEPTH))
 
 
 def _act_on(state: GuardState, samples: Iterable[Sample[Any]], now: Now, config: GuardConfig) -> GuardState:

@@ -34,9 +34,18 @@ class GuardResult:
     config: GuardConfig
 
     @cached_property
+    def text(self) -> str:
+        """Who is in command and, if nothing moves, why: the status without its numbers."""
+        intent, shadow = self.state.decision.intent, "in shadow, " if self.config.shadow else ""
+        text = f"{shadow}{self.state.decision.source.value} in command"
+        if isinstance(intent, Stop):
+            text += f": {intent.reason.value}" + (f" ({intent.detail})" if intent.detail else "")
+        return text
+
+    @cached_property
     def status(self) -> GuardStatus:
         """Who is in command and why, with ages and counts."""
-        return _status(self.state, self.now, self.config)
+        return _status(self.state, self.text, self.now, self.config)
 
     @cached_property
     def trace(self) -> Json:
@@ -53,19 +62,16 @@ class GuardResult:
             "instruction": None if told is None else told.value,
             "mode": state.mode.value,
             "source": state.decision.source.value,
-            "text": self.status.text,
+            "text": self.text,
             "clips": list(self.clips),
             "reobserve_after_ns": state.reobserve_after_ns,
             "command": _trace_of_motion(self.command) if self.command else None,
         }
 
 
-def _status(state: GuardState, now: Now, config: GuardConfig) -> GuardStatus:
+def _status(state: GuardState, text: str, now: Now, config: GuardConfig) -> GuardStatus:
     intent = state.decision.intent
-    text, is_fault = f"{state.decision.source.value} in command", False
-    if isinstance(intent, Stop):
-        text += f": {intent.reason.value}" + (f" ({intent.detail})" if intent.detail else "")
-        is_fault = intent.reason.is_fault
+    is_fault = isinstance(intent, Stop) and intent.reason.is_fault
     values = {
         "mode": state.mode.value,
         "source": state.decision.source.value,
@@ -74,8 +80,7 @@ def _status(state: GuardState, now: Now, config: GuardConfig) -> GuardStatus:
         **{name: str(count) for name, count in sorted(state.counts.items())},
         **{f"refused {name}": str(count) for name, count in sorted(state.streams.refused.items())},
     }
-    shadow = "in shadow, " if config.shadow else ""
-    return GuardStatus(state.mode, state.decision.source, is_fault, shadow + text, values)
+    return GuardStatus(state.mode, state.decision.source, is_fault, text, values)
 
 
 def _trace_of_motion(motion: Motion) -> Json:

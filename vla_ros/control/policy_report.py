@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,9 +33,16 @@ class PolicyResult:
     config: PolicyConfig
 
     @cached_property
+    def text(self) -> str:
+        """Whether the policy commands, and if not why: the status without its numbers."""
+        reason, detail = self.trouble
+        text = "commanding" if reason is PolicyReason.NONE else f"silent: {reason.value}"
+        return text + (f" ({detail})" if detail else "")
+
+    @cached_property
     def status(self) -> PolicyStatus:
         """Whether the policy commands, and if not why, with ages and counts."""
-        return _status(self.state, self.trouble, self.now, self.config)
+        return PolicyStatus(self.trouble[0], self.text, _values(self.state, self.now, self.config))
 
     @cached_property
     def trace(self) -> Json:
@@ -53,16 +60,14 @@ class PolicyResult:
             "instruction": current_instruction(state),
             "views": list(self.config.needs.views),
             "privileged": self.config.needs.privileged,
-            "text": self.status.text,
+            "text": self.text,
             "output": None if output is None else make_row(output.target).tolist(),
             "t_obs_ns": None if output is None else output.provenance.t_obs_ns,
         }
 
 
-def _status(state: PolicyState, trouble: Trouble, now: Now, config: PolicyConfig) -> PolicyStatus:
-    reason, detail = trouble
-    text = "commanding" if reason is PolicyReason.NONE else f"silent: {reason.value}"
-    values = {
+def _values(state: PolicyState, now: Now, config: PolicyConfig) -> Mapping[str, str]:
+    return {
         **{f"age of {name}": age_text(state.streams.newest(name), now) for name, _ in required_inputs(config)},
         "age of the plan": "none"
         if state.plan is None
@@ -71,7 +76,6 @@ def _status(state: PolicyState, trouble: Trouble, now: Now, config: PolicyConfig
         **{name: str(count) for name, count in sorted(state.counts.items())},
         **{f"refused {name}": str(count) for name, count in sorted(state.streams.refused.items())},
     }
-    return PolicyStatus(reason, text + (f" ({detail})" if detail else ""), values)
 
 
 def _trace_of_reply(reply: WorkerReply) -> Json:

@@ -67,10 +67,7 @@ def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, con
 
 
 def _keep(state: PolicyState, samples: Iterable[Sample[Any]], now: Now, contract: Contract) -> PolicyState:
-    streams = state.streams
-    for sample in samples:
-        streams = absorb(streams, sample, now, _depth_of(sample.channel, contract))
-    return replace(state, streams=streams)
+    return replace(state, streams=absorb(state.streams, samples, now, lambda channel: _depth_of(channel, contract)))
 
 
 def _act_on(state: PolicyState, samples: Iterable[Sample[Any]], now: Now, contract: Contract) -> PolicyState:

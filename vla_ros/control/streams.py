@@ -7,7 +7,7 @@ and the instant of reception alone says nothing of a message that waited in a ne
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,14 +65,17 @@ def why_refused(history: Samples, sample: Sample[Any], now: Now) -> str | None:
     return None
 
 
-def absorb(streams: Streams, sample: Sample[Any], now: Now, depth: int) -> Streams:
-    """Keep a sample if it is welcome, and at most `depth` of its channel; count it if it is not."""
-    history = streams.history(sample.channel)
-    why = why_refused(history, sample, now)
-    if why is not None:
-        return Streams(streams.by_channel, counted(streams.refused, f"{sample.channel}: {why}"))
-    kept = (*history, sample)[-depth:]
-    return Streams({**streams.by_channel, sample.channel: kept}, streams.refused)
+def absorb(streams: Streams, samples: Iterable[Sample[Any]], now: Now, depth_of: Callable[[str], int]) -> Streams:
+    """Keep samples that are welcome, at most depth_of(channel) of each channel; count those that are not."""
+    by_channel, refused = dict(streams.by_channel), streams.refused
+    for sample in samples:
+        history = by_channel.get(sample.channel, ())
+        why = why_refused(history, sample, now)
+        if why is None:
+            by_channel[sample.channel] = (*history, sample)[-depth_of(sample.channel) :]
+        else:
+            refused = counted(refused, f"{sample.channel}: {why}")
+    return Streams(by_channel, refused)
 
 
 def counted(counts: Mapping[str, int], name: str, by: int = 1) -> Mapping[str, int]:

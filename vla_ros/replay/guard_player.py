@@ -19,7 +19,7 @@ from vla_ros.control.streams import Streams
 from vla_ros.interface.reading import unit_pose
 from vla_ros.replay.decision_log import read_motion
 from vla_ros.replay.decisions import GuardDecision
-from vla_ros.types import Json, Now, Sample
+from vla_ros.types import Json, Now, Sample, Target
 
 _UNDER_WAY_NS = 1_000_000
 _KEPT = 512
@@ -51,7 +51,7 @@ class GuardPlayer:
             dt_s=result.dt_s,
             mode=result.state.mode.value,
             source=result.state.decision.source.value,
-            text=result.status.text,
+            text=result.text,
             clips=tuple(result.clips),
             command=result.command,
             missing=tuple(missing),
@@ -109,18 +109,20 @@ class Mail:
         sent_ns, parts = self._sent[stamp_ns]
         self._took_ns = max(0, received_ns - sent_ns)
         part = parts.get(channel)
-        return None if part is None else replace(part, received_ns=received_ns), True
+        return None if part is None else Sample(channel, part.value, stamp_ns, received_ns), True
 
     def due(self, now: Now) -> list[Sample[Any]]:
         """Sets that the live policy did not send and that the guard hears by now."""
         arrived: list[Sample[Any]] = []
         while self._unsolicited and self._unsolicited[0][0] + self._took_ns <= now.steady_ns:
             sent_ns, parts = self._unsolicited.popleft()
-            arrived += [replace(part, received_ns=sent_ns + self._took_ns) for part in parts]
+            received_ns = sent_ns + self._took_ns
+            arrived += [Sample(part.channel, part.value, part.stamp_ns, received_ns) for part in parts]
         return arrived
 
 
 def _as_heard(output: PolicyOutput) -> PolicyOutput:
     """The same, to the last bit as who hears it reads it from its messages."""
-    pose = output.target.pose
-    return replace(output, target=replace(output.target, pose=unit_pose(pose.position, pose.quaternion)))
+    target = output.target
+    pose = unit_pose(target.pose.position, target.pose.quaternion)
+    return PolicyOutput(output.stamp_ns, Target(pose, target.twist, target.gripper), output.provenance)

@@ -168,7 +168,7 @@ def _decision(result: PolicyResult, replies: tuple[ReplyDecision, ...], missing:
         dt_s=result.dt_s,
         replies=replies,
         requested_t_obs_ns=None if request is None else request.observation.t_obs_ns,
-        text=result.status.text,
+        text=result.text,
         target=None if output is None else output.target,
         t_obs_ns=None if output is None else output.provenance.t_obs_ns,
         stale=tuple(

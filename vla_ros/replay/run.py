@@ -85,7 +85,7 @@ class Replay:
         Raises BagError if there are none.
         """
         is_empty = True
-        for decision in self._source.decisions(self._messages(progress)):
+        for decision in self._source.decisions(self.messages(progress)):
             is_empty = False
             yield decision
         if is_empty:
@@ -112,7 +112,8 @@ class Replay:
         if self._source.leaps:
             yield f"the recorder's clock was set, or it heard nothing for over a second, {self._source.leaps} times"
 
-    def _messages(self, progress: Callable[[float], None]) -> Iterator[Message]:
+    def messages(self, progress: Callable[[float], None] = lambda _s: None) -> Iterator[Message]:
+        """All that is read of the bag for the decisions, in order."""
         for message in self.recording.messages(self._source.topics(), self._from_ns - _LEAD_NS, self._to_ns):
             progress(max(0.0, (message.stamp_ns - self._from_ns) / NS_PER_S))
             yield message

@@ -63,7 +63,8 @@ class TracedReplay:
         self._policy, self._guard, self._mail = policy, GuardPlayer(contract), Mail()
         self._heard_by_policy = {entry.channel for entry in policy_table(contract, needs, True)}
         self._waiting: list[_Tick] = []
-        self._window = Window()
+        perhaps_unheard = [*map(channels.camera, needs.views), *([channels.PRIVILEGED] if needs.privileged else [])]
+        self._window = Window(perhaps_unheard)
         self._last: dict[bool, Json] = {}
         self._has_told = False
 

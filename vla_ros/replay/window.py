@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,13 @@ from vla_ros.types import Sample
 
 
 class Window:
-    """Stamped samples, found by channel and stamp, and forgotten by the stamp of their reception."""
+    """Stamped samples, found by channel and stamp, and forgotten by the stamp of their reception.
 
-    def __init__(self) -> None:
+    perhaps_unheard: channels whose samples are to be had by `fresh`, too.
+    """
+
+    def __init__(self, perhaps_unheard: Collection[str]) -> None:
+        self._perhaps_unheard = perhaps_unheard
         self._found: dict[tuple[str, int], Any] = {}
         self._keys: deque[tuple[int, tuple[str, int]]] = deque()
         self._fresh: deque[tuple[int, Sample[Any]]] = deque()
@@ -23,12 +28,13 @@ class Window:
         if key not in self._found:
             self._found[key] = value
             self._keys.append((recorded_ns, key))
-            self._fresh.append((recorded_ns, Sample(channel, value, stamp_ns, 0)))
+            if channel in self._perhaps_unheard:
+                self._fresh.append((recorded_ns, Sample(channel, value, stamp_ns, 0)))
 
     def find(self, channel: str, stamp_ns: int, received_ns: int) -> Sample[Any] | None:
         """The message that a live node received at a steady instant."""
-        key = (channel, stamp_ns)
-        return Sample(channel, self._found[key], stamp_ns, received_ns) if key in self._found else None
+        value = self._found.get((channel, stamp_ns))
+        return None if value is None else Sample(channel, value, stamp_ns, received_ns)
 
     def fresh(self, until_ns: int, steady_ns: int) -> list[Sample[Any]]:
         """What was recorded since the last call, until an instant of the recorder's clock, which is steady_ns."""
