@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from vla_ros.control.arbiter import Source
 from vla_ros.replay.decisions import GuardDecision, PolicyDecision
 from vla_ros.replay.judging.interventions import CLIPS, interventions, near_misses
 from vla_ros.replay.report.content import Content
+
+# Of a page's width: what is nearer to each other is not told apart.
+_APART = 0.001
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,20 @@ def _limit(content: Content, clip: str) -> Iterator[Bar]:
 def _spans(
     content: Content, ticks: Sequence[GuardDecision], holds: Callable[[GuardDecision], bool], css: str, label: str
 ) -> Iterator[Bar]:
+    """Where something holds. Of what lies too near to each other to be told apart one stretch is made."""
+    last: Bar | None = None
     for is_so, group in groupby(ticks, key=holds):
-        if is_so:
-            yield _bar(content, list(group), css, label)
+        if not is_so:
+            continue
+        bar = _bar(content, list(group), css, label)
+        if last is not None and bar.from_s - last.to_s < content.end_s * _APART:
+            last = replace(last, to_s=bar.to_s)
+            continue
+        if last is not None:
+            yield last
+        last = bar
+    if last is not None:
+        yield last
 
 
 def _bar(content: Content, ticks: Sequence[Tick], css: str, label: str) -> Bar:

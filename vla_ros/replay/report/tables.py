@@ -61,10 +61,10 @@ def metrics(content: Content) -> str:
     """All of them, with their meaning."""
     judged = _judged(content)
     rows = [
-        (name, *(number(values.get(name)) for values in judged.values()), metric.unit, metric.meaning)
+        (name, *(number(values.get(name)) for _, values in judged), metric.unit, metric.meaning)
         for name, metric in METRICS.items()
     ]
-    return table(("metric", *judged, "unit", "meaning"), rows, "metrics")
+    return table(("metric", *(who for who, _ in judged), "unit", "meaning"), rows, "metrics")
 
 
 def latencies(content: Content) -> str:
@@ -78,7 +78,7 @@ def latencies(content: Content) -> str:
             meaning,
         )
         for quantity, meaning, unit in _TIMES
-        for name, values in _judged(content).items()
+        for name, values in _judged(content)
     ]
     who = ["policy"] if content.rival is not None else []
     return table(("", *who, "mean", "median", "95 %", "largest", "unit", "meaning"), rows)
@@ -105,7 +105,7 @@ def causes(title: str, unit: str, content: Content, of: str) -> str:
     counts: list[Mapping[str, int]] = [getattr(content.judgement, of)]
     if content.rival is not None:
         counts.append(getattr(content.rival.judgement, of))
-    return counted(title, unit, list(_judged(content)), counts)
+    return counted(title, unit, [name for name, _ in _judged(content)], counts)
 
 
 def counted(title: str, unit: str, names: Sequence[str], counts: Sequence[Mapping[str, int]]) -> str:
@@ -141,19 +141,19 @@ def comparison(name: str, rival: Rival) -> str:
 
 def identity(content: Content) -> str:
     """Everything that names what was replayed, as nested facts."""
-    rows = list(_facts({"contract": content.replayed.contract.name, **content.replayed.identity}, ""))
+    rows = list(_facts({"robot": content.replayed.contract.name, **content.replayed.identity}, ""))
     if content.rival is None:
         return table(("what", "is"), rows, "identity")
-    others = dict(_facts({"contract": content.replayed.contract.name, **content.rival.replayed.identity}, ""))
+    others = dict(_facts({"robot": content.replayed.contract.name, **content.rival.replayed.identity}, ""))
     both = [(name, value, "the same" if others.get(name) == value else others.get(name, "-")) for name, value in rows]
     return table(("what", content.name, content.rival.name), both, "identity")
 
 
-def _judged(content: Content) -> Mapping[str, Mapping[str, float | None]]:
-    """Heading -> metrics, of one policy or two."""
+def _judged(content: Content) -> Sequence[tuple[str, Mapping[str, float | None]]]:
+    """(heading, metrics), of one policy or two, which may have one name."""
     if content.rival is None:
-        return {"value": content.judgement.metrics}
-    return {content.name: content.judgement.metrics, content.rival.name: content.rival.judgement.metrics}
+        return (("value", content.judgement.metrics),)
+    return ((content.name, content.judgement.metrics), (content.rival.name, content.rival.judgement.metrics))
 
 
 def _facts(facts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
@@ -161,4 +161,4 @@ def _facts(facts: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             yield from _facts(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{name}", value if isinstance(value, str) else "-" if value is None else json.dumps(value)

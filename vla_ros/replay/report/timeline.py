@@ -32,6 +32,7 @@ _SHADES = {
     "human": "a human in command",
     "clipped": "a limit acted",
     "event-stop": "stop",
+    "event-latch": "latch",
     "event-near-miss": "near miss",
 }
 
