@@ -49,6 +49,15 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+def test_only_what_is_asked_for_is_drawn(robot: SimRobot) -> None:
+    album = Album()
+    photographer = Photographer(VIEWS, SIZE, album)
+    photographer.shoot(7, *robot.physics, VIEWS[:1])
+    assert album.arrived.wait(TIMEOUT_S)
+    photographer.close()
+    assert set(album.pictures[7]) == set(VIEWS[:1])
+
+
 def test_pictures_are_those_that_the_robot_draws_itself(robot: SimRobot) -> None:
     album = Album()
     photographer = Photographer(VIEWS, SIZE, album)

@@ -144,7 +144,10 @@ class SimNode(Node):
         self._privileged.publish(messages.to_numbers(state.privileged, stamp_ns))
         self._success.publish(messages.to_bool(state.success))
         if self._photographer is not None and (state.time_ns // STEP_NS) % self._steps_per_frame == 0:
-            self._photographer.shoot(stamp_ns, *self._robot.physics)
+            # Drawing takes as long as a network's thoughts: what nobody looks at is not drawn.
+            watched = tuple(view for view, images in self._images.items() if images.get_subscription_count())
+            if watched:
+                self._photographer.shoot(stamp_ns, *self._robot.physics, watched)
         # Last, so that who ticks on this clock has heard this step's state already.
         self._clock_publisher.publish(messages.to_clock(stamp_ns))
 

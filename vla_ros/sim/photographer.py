@@ -41,7 +41,7 @@ class Photographer:
         self._size = image_size
         self._on_pictures = on_pictures
         self._backend = choose_backend()
-        self._orders: queue.Queue[tuple[int, Any, FloatArray | None] | None] = queue.Queue(maxsize=1)
+        self._orders: queue.Queue[tuple[int, Any, FloatArray | None, tuple[str, ...]] | None] = queue.Queue(maxsize=1)
         self._idle = threading.Event()
         self._idle.set()
         self.missed = 0
@@ -49,10 +49,11 @@ class Photographer:
         self._thread = threading.Thread(target=self._work, name="photographer", daemon=True)
         self._thread.start()
 
-    def shoot(self, stamp_ns: int, model: Any, data: Any) -> None:
+    def shoot(self, stamp_ns: int, model: Any, data: Any, views: tuple[str, ...] | None = None) -> None:
         """Take a picture of this instant, unless the last one is still being drawn: then it is missed, and counted.
 
-        model, data: MjModel and MjData of the robot. Raises SimError if drawing, or on_pictures, has failed before.
+        model, data: MjModel and MjData of the robot. views: which of its views, None for all. Raises SimError if
+        drawing, or on_pictures, has failed before.
         """
         if self.failure is not None:
             raise SimError(self.failure)
@@ -62,14 +63,14 @@ class Photographer:
         state = np.empty(mujoco.mj_stateSize(model, _STATE))
         mujoco.mj_getState(model, data, state, _STATE)
         self._idle.clear()
-        self._orders.put((stamp_ns, model, state))
+        self._orders.put((stamp_ns, model, state, self._views if views is None else views))
 
     def prepare(self, model: Any) -> None:
         """Wait until this model can be drawn without holding anybody up. A failure is told by the next `shoot`."""
         self._wait_until_idle()
         self._idle.clear()
         with suppress(queue.Full):  # nobody takes orders any more
-            self._orders.put((0, model, None), timeout=_POLL_S)
+            self._orders.put((0, model, None, ()), timeout=_POLL_S)
         self._wait_until_idle()
 
     def _wait_until_idle(self) -> None:
@@ -97,7 +98,7 @@ class Photographer:
         studio: _Studio | None = None
         try:
             while (order := self._orders.get()) is not None:
-                stamp_ns, model, state = order
+                stamp_ns, model, state, views = order
                 if studio is None or studio.model is not model:
                     if studio is not None:
                         studio.close()
@@ -105,7 +106,7 @@ class Photographer:
                 if state is None:
                     self._idle.set()
                     continue
-                pictures = studio.draw(state, self._views)
+                pictures = studio.draw(state, views)
                 self._idle.set()
                 self._on_pictures(stamp_ns, pictures)
         finally:
