@@ -10,7 +10,7 @@ from vla_ros.control import channels
 from vla_ros.control.chunks import make_row
 from vla_ros.control.safety import Motion
 from vla_ros.replay.decisions import GuardDecision, PolicyDecision
-from vla_ros.types import Json, is_hold
+from vla_ros.types import NS_PER_S, Json, Now, is_hold
 
 TOLERANCE = 1e-6
 """Of commanded numbers, in their own units."""
@@ -18,6 +18,8 @@ TOLERANCE = 1e-6
 _SAME = 1e-9
 # How many of the policy's last outputs are remembered: more than a guard lags behind.
 _KEPT = 512
+# A policy's streams hold a second, see `policy_tick`.
+_FORGOTTEN_NS = NS_PER_S
 
 _Row = Sequence[float] | None
 
@@ -62,11 +64,12 @@ class Agreement:
 class _PolicyLack:
     """What is missing reaches the answers that were made from it, and where the policy remembers, those after them.
 
-    It is over with a chunk about something newer that is what it was live, or when the policy is told to rest.
+    It is over with a chunk about something newer that is what it was live, or when the policy has been told to rest and
+    what it saw before is forgotten.
     """
 
     def __init__(self) -> None:
-        self._since_ns: int | None = None
+        self._since: Now | None = None
         self._has_begun = False
 
     def is_over(self, trace: Json, decision: PolicyDecision) -> bool:
@@ -74,16 +77,19 @@ class _PolicyLack:
         is_late_begin = not self._has_begun and trace["tick"] > 1
         self._has_begun = True
         if decision.missing or is_late_begin:
-            self._since_ns = decision.now.ros_ns
-        elif self._since_ns is not None and (_is_at_rest(trace) or self._is_answered(trace, decision)):
-            self._since_ns = None
-        return self._since_ns is None
+            self._since = decision.now
+        elif self._since is not None and self._is_past(self._since, trace, decision):
+            self._since = None
+        return self._since is None
 
-    def _is_answered(self, trace: Json, decision: PolicyDecision) -> bool:
+    def _is_past(self, since: Now, trace: Json, decision: PolicyDecision) -> bool:
+        is_forgotten = decision.now.steady_ns - since.steady_ns > _FORGOTTEN_NS
+        if is_forgotten and _is_at_rest(trace):
+            return True
         lived = {_reply_words(entry) for entry in trace["replies"]}
         return any(
             reply.chunk is not None
-            and (reply.t_obs_ns or 0) >= (self._since_ns or 0)
+            and (reply.t_obs_ns or 0) >= since.ros_ns
             and (reply.observation_sha256, reply.chunk_sha256, reply.failed) in lived
             for reply in decision.replies
         )

@@ -95,7 +95,8 @@ class Mail:
     def send(self, output: PolicyOutput | None, now: Now, was_sent_live: bool) -> None:
         """What the policy says at a tick. was_sent_live: whether the recorded policy spoke at this tick, too."""
         parts = () if output is None else taken_apart(_as_heard(output), now.steady_ns)
-        self._sent[now.ros_ns] = (now.steady_ns, {part.channel: part for part in parts})
+        if not self._sent.get(now.ros_ns, (0, {}))[1]:  # of two sets with one stamp the first counts, as live
+            self._sent[now.ros_ns] = (now.steady_ns, {part.channel: part for part in parts})
         if len(self._sent) > _KEPT:
             del self._sent[next(iter(self._sent))]
         if parts and not was_sent_live:
