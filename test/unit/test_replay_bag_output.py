@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,15 @@ from mcap_ros2.decoder import DecoderFactory
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from vla_ros.bags import BagReader
+from vla_ros.bags import PUBLISHERS_NOTE, BagReader
 from vla_ros.errors import BagError
 from vla_ros.replay.bag_output import (
+    COMMAND_POSE,
+    COMMAND_TWIST,
     GRIPPER,
     PLAN,
     POLICY_POSE,
     STATUS,
-    TARGET_POSE,
-    TARGET_TWIST,
     TOPICS,
     Clock,
     clock_of,
@@ -70,13 +71,13 @@ def ros_ns(message: Any) -> int:
 
 def test_every_decision_is_there_on_a_topic_of_its_own(output: Path, replayed: Replayed) -> None:
     commanded = [tick for tick in replayed.guard if tick.command is not None]
-    poses = [message for _, message in messages(output, f"/{TARGET_POSE}")]
+    poses = [message for _, message in messages(output, f"/{COMMAND_POSE}")]
     assert [ros_ns(pose) for pose in poses] == [tick.now.ros_ns for tick in commanded]
     for pose, tick in zip(poses, commanded, strict=True):
         assert (pose.pose.position.x, pose.pose.position.z) == tuple(tick.command.pose.position[[0, 2]])
         assert pose.pose.orientation.w == tick.command.pose.quaternion[3]
         assert pose.header.frame_id == small_contract().frames.base
-    twists = [message.twist.linear.z for _, message in messages(output, f"/{TARGET_TWIST}")]
+    twists = [message.twist.linear.z for _, message in messages(output, f"/{COMMAND_TWIST}")]
     assert twists == [float(tick.command.twist.linear[2]) for tick in commanded]
     targets = [tick for tick in replayed.policy if tick.target is not None]
     assert [ros_ns(message) for _, message in messages(output, f"/{POLICY_POSE}")] == [
@@ -115,8 +116,20 @@ def test_the_recording_lies_beside_it_byte_for_byte(output: Path, bag: Path) -> 
         assert "/policy/trace" not in after.topics
 
 
+def test_what_a_robot_obeys_is_noted_as_the_guards(output: Path) -> None:
+    """So that nobody plays it to a robot by accident; what was replayed has names that no robot obeys."""
+    with BagReader(output) as reader:
+        noted = json.loads(reader.notes[PUBLISHERS_NOTE])
+    assert noted == {"/target_pose": ["/guard"], "/gripper_command": ["/guard"]}
+    assert not {name.rpartition("/")[2] for name in (COMMAND_POSE, COMMAND_TWIST, GRIPPER)} & {
+        "target_pose",
+        "target_twist",
+        "gripper_command",
+    }
+
+
 def test_decisions_are_received_by_the_recorders_clock(output: Path) -> None:
-    received, pose = messages(output, f"/{TARGET_POSE}")[40]
+    received, pose = messages(output, f"/{COMMAND_POSE}")[40]
     after_s = (ros_ns(pose) - ROS_NS) / NS_PER_S
     assert (received - SYSTEM_NS) / NS_PER_S == pytest.approx(7.0 + after_s, abs=0.01)
     with BagReader(output) as reader:

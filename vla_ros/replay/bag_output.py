@@ -1,13 +1,15 @@
 """A replay as a bag, to be looked at in Foxglove, RViz and with `ros2 bag`: what it decided, on topics of its own.
 
-Below replay/, in the robot's namespace: target_pose, target_twist and gripper_command, after the guard;
-policy/target_pose, before it; plan, each chunk as a path; guard/status, whenever it changes. Stamps are the ticks'.
-Each message is logged when the recorder would have received it, so that the two bags play beside each other.
+Below replay/, in the robot's namespace: command/pose, command/twist and command/gripper, after the guard;
+policy/target_pose, before it; plan, each chunk as a path; status, whenever it changes. Stamps are the ticks'. Each
+message is logged when the recorder would have received it, so that the two bags play beside each other. No robot obeys
+these names. Copies of what a robot does obey are noted as the guard's, so that `vla_ros play` leaves them out.
 """
 
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_ros.bag_types import define
-from vla_ros.bags import BagWriter, Message
+from vla_ros.bags import PUBLISHERS_NOTE, BagWriter, Message
 from vla_ros.errors import MessageError
 from vla_ros.interface.inputs import guard_table, policy_table
 from vla_ros.interface.reading import from_stamp
@@ -29,11 +31,11 @@ from vla_ros.replay.recording import Recording
 from vla_ros.replay.topics import deserialize, full_name
 from vla_ros.types import Needs
 
-TARGET_POSE, TARGET_TWIST, GRIPPER = "replay/target_pose", "replay/target_twist", "replay/gripper_command"
-POLICY_POSE, PLAN, STATUS = "replay/policy/target_pose", "replay/plan", "replay/guard/status"
+COMMAND_POSE, COMMAND_TWIST, GRIPPER = "replay/command/pose", "replay/command/twist", "replay/command/gripper"
+POLICY_POSE, PLAN, STATUS = "replay/policy/target_pose", "replay/plan", "replay/status"
 TOPICS: Mapping[str, str] = {
-    TARGET_POSE: POSE,
-    TARGET_TWIST: TWIST,
+    COMMAND_POSE: POSE,
+    COMMAND_TWIST: TWIST,
     GRIPPER: FLOAT,
     POLICY_POSE: POSE,
     PLAN: PATH,
@@ -47,7 +49,8 @@ def write_bag(
 ) -> None:
     """with_inputs: copy what policy, guard and driver heard, too. Raises BagError, also where output exists."""
     names = {name: full_name(name, namespace) for name in TOPICS}
-    copied = _recorded(replayed, recording, namespace) if with_inputs else ()
+    sent = RecordedOutputs(recording, replayed.contract, namespace).topics
+    copied = tuple(dict.fromkeys((*_heard(replayed, recording, namespace), *sent))) if with_inputs else ()
     clock = clock_of(recording, replayed, namespace)
     writer = BagWriter(output)
     for name, type_ in [(names[name], TOPICS[name]) for name in TOPICS] + [
@@ -57,6 +60,9 @@ def write_bag(
     decided = (Message(names[name], clock.received(at_ns), data) for at_ns, name, data in _decided(replayed))
     for message in heapq.merge(sorted(decided, key=_when), recording.messages(copied) if copied else (), key=_when):
         writer.write(message)
+    if with_inputs:
+        guard = full_name("guard", namespace)
+        writer.note(PUBLISHERS_NOTE, json.dumps({topic: [guard] for topic in sent}))
     writer.close()
 
 
@@ -114,8 +120,8 @@ def _decided(replayed: Replayed) -> Iterator[tuple[int, str, bytes]]:
 def _command(builder: Builder, replayed: Replayed, tick: GuardDecision) -> Iterator[tuple[int, str, bytes]]:
     at_ns, motion = tick.now.ros_ns, tick.command
     assert motion is not None
-    yield at_ns, TARGET_POSE, builder.pose(motion.pose, at_ns)
-    yield at_ns, TARGET_TWIST, builder.twist(motion.twist, at_ns)
+    yield at_ns, COMMAND_POSE, builder.pose(motion.pose, at_ns)
+    yield at_ns, COMMAND_TWIST, builder.twist(motion.twist, at_ns)
     if motion.gripper is not None:
         yield at_ns, GRIPPER, builder.number(replayed.contract.gripper.driver_value(motion.gripper))
 
@@ -130,14 +136,13 @@ def _statuses(builder: Builder, replayed: Replayed) -> Iterator[tuple[int, str, 
         yield tick.now.ros_ns, STATUS, builder.status("replayed guard", level, tick.text, values, tick.now.ros_ns)
 
 
-def _recorded(replayed: Replayed, recording: Recording, namespace: str) -> tuple[str, ...]:
-    """Topics of the contract that are in the bag: inputs, and what the robot was sent."""
+def _heard(replayed: Replayed, recording: Recording, namespace: str) -> tuple[str, ...]:
+    """Topics that policy and guard listen to and that are in the bag."""
     contract = replayed.contract
     tables = (*policy_table(contract, Needs(())), *guard_table(contract))
     heard = [*(camera.topic for camera in contract.cameras.values()), *(entry.topic for entry in tables)]
-    wanted = [full_name(topic, namespace) for topic in heard]
-    sent = RecordedOutputs(recording, contract, namespace).topics
-    return tuple(name for name in dict.fromkeys((*wanted, *sent)) if name in recording.types)
+    names = dict.fromkeys(full_name(topic, namespace) for topic in heard)
+    return tuple(name for name in names if name in recording.types)
 
 
 def _state(tick: GuardDecision) -> tuple[object, ...]:
