@@ -19,6 +19,7 @@ from vla_ros.errors import DataError
 from vla_ros.images import encode
 from vla_ros.replay.decision_log import gather
 from vla_ros.replay.decisions import Replayed
+from vla_ros.replay.judging.action_errors import chunks_of
 from vla_ros.replay.judging.comparison import compare_all, side_by_side
 from vla_ros.replay.judging.judgement import judge
 from vla_ros.replay.judging.moments import worst_moments
@@ -28,11 +29,12 @@ from vla_ros.replay.report.content import Content, Glance, Look, Rival
 from vla_ros.replay.report.curves import COMMAND, RECORDED, RIVAL, TARGET, panels
 from vla_ros.replay.report.frames import picture_instants, strips
 from vla_ros.replay.report.lanes import lanes
-from vla_ros.replay.report.looks import look_back
+from vla_ros.replay.report.looks import look_back, looks
 from vla_ros.replay.report.page import page, write_page
 from vla_ros.replay.report.svg import Axis, Curve, axis_of, nice_step, thinned
 from vla_ros.replay.report.timeline import timeline_data
 from vla_ros.replay.run import Replay, Terms
+from vla_ros.resources import checkpoint_path
 from vla_ros.types import NS_PER_S
 
 VERDICT = Verdict(
@@ -270,6 +272,16 @@ def test_looking_back_finds_what_the_policy_saw(terms: Terms, replayed: Replayed
         assert one.instruction == was.instruction
         np.testing.assert_array_equal(one.images["front"], was.images["front"])
         np.testing.assert_array_equal(one.commanded_pose.position, was.commanded_pose.position)
+
+
+def test_the_network_that_ships_tells_where_it_looks(terms: Terms, replayed: Replayed) -> None:
+    chunks = [chunk.t_obs_ns for chunk in chunks_of(replayed)]
+    (look,) = looks("mt10", checkpoint_path("mt10"), terms, replayed, (chunks[1], chunks[1] + 1))
+    assert (look.policy, look.at_ns) == ("mt10", chunks[1])
+    assert [word for word, _ in look.words] == SENTENCE.split()
+    assert set(look.glances) == {"front", "wrist"} and 0.0 < sum(one.share for one in look.glances.values()) <= 1.0
+    for one in look.glances.values():
+        assert one.picture[:2] == b"\xff\xd8" and one.heat[:4] == b"\x89PNG"
 
 
 # In a browser
