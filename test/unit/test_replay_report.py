@@ -275,6 +275,7 @@ def test_looking_back_finds_what_the_policy_saw(terms: Terms, replayed: Replayed
 
 
 def test_the_network_that_ships_tells_where_it_looks(terms: Terms, replayed: Replayed) -> None:
+    pytest.importorskip("torch")
     chunks = [chunk.t_obs_ns for chunk in chunks_of(replayed)]
     (look,) = looks("mt10", checkpoint_path("mt10"), terms, replayed, (chunks[1], chunks[1] + 1))
     assert (look.policy, look.at_ns) == ("mt10", chunks[1])

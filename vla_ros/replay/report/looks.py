@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_ros.errors import PolicyError
 from vla_ros.images import encode
+from vla_ros.policy.attention import Onlooker
 from vla_ros.policy.protocol import Needs
 from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.judging.action_errors import chunks_of
@@ -28,8 +29,6 @@ def looks(
     name: of the policy, for people. replayed: by the same checkpoint on the same terms. Raises ModelError if the
     checkpoint cannot be loaded.
     """
-    from vla_ros.policy.attention import Onlooker  # with torch, which a report without looks need not have
-
     onlooker = Onlooker(checkpoint)
     seen = map(onlooker.look, look_back(terms, replayed, onlooker.needs, instants_ns))
     return tuple(
