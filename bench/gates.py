@@ -67,11 +67,13 @@ class _Judged:
 
 def run(options: Options) -> bool:
     """Record what is missing, replay what is missing, set the bounds, judge; returns whether every verdict is right."""
-    folder = options.output / "gates"
-    names = _record(folder / "bags")
+    network = checkpoint_subject(checkpoint_path(_CHECKPOINT), {}, 1).identity()["checkpoint"]
+    folder = options.output / "gates" / network[:8]  # of another network there are other bags
+    bags = options.bags or _record(folder / "bags")
+    names = sorted(path.name for path in bags.iterdir() if (path / "metadata.yaml").is_file())
     halves = names[::2], names[1::2]
     variants = _variants(folder / "networks", options.retrained)
-    found = {variant.name: _replayed(variant, names, folder) for variant in variants}
+    found = {variant.name: _replayed(variant, names, bags, folder) for variant in variants}
     passing = [found[variant.name] for variant in variants if variant.passes]
     conditions = _conditions([{name: one[name] for name in halves[0]} for one in passing])
     judged = [_judge(variant, found[variant.name], halves[1], conditions) for variant in variants]
@@ -85,8 +87,8 @@ def run(options: Options) -> bool:
     return conclude(options.output, "gates", _numbers(judged, conditions), bars)
 
 
-def _record(folder: Path) -> list[str]:
-    """Names of the bags: in turn of drawers, windows and others. What is there, by whomever, is not recorded again."""
+def _record(folder: Path) -> Path:
+    """The folder, with a bag of each drawer, window and other world in it; what is there is not recorded again."""
     folder.mkdir(parents=True, exist_ok=True)
     table = load_sentences()
     asked = [
@@ -104,7 +106,7 @@ def _record(folder: Path) -> list[str]:
             shutil.rmtree(folder / f"{_name(trial)}{PART}", ignore_errors=True)  # of a run that was cut short
             done = record(folder / _name(trial), driver, contract, trial, _MAX_STEPS)
             print(f"  {number:3}/{len(missing)} {_name(trial):32} {'done' if done else 'not done'}", flush=True)
-    return sorted(path.name for path in folder.iterdir() if (path / "metadata.yaml").is_file())
+    return folder
 
 
 def _name(trial: Trial) -> str:
@@ -136,12 +138,12 @@ def _variants(folder: Path, retrained: Path | None) -> list[_Variant]:
     ]
 
 
-def _replayed(variant: _Variant, names: Sequence[str], folder: Path) -> Mapping[str, Quantities]:
+def _replayed(variant: _Variant, names: Sequence[str], bags: Path, folder: Path) -> Mapping[str, Quantities]:
     """By bag, those that the variant is judged by."""
     found = {}
     for name in names:
         if any(part in name for part in variant.on):
-            order = Order(name, folder / "bags" / name, folder / variant.name.replace(" ", "-") / name, variant.subject)
+            order = Order(name, bags / name, folder / variant.name.replace(" ", "-") / name, variant.subject)
             perform(order)
             found[name] = read_performed(order).quantities
     print(f"  replayed {len(found)} bags: {variant.name}", flush=True)

@@ -13,7 +13,7 @@ class Options:
     """blocks: how often what is measured and what it is compared with take turns; seconds: of each turn.
 
     tasks: empty for MT10's ten, ("all",) for Meta-World's fifty; variations: of the test split, per task.
-    retrained: a checkpoint trained as mt10 was, with another seed; None: there is none.
+    retrained: a checkpoint trained as mt10 was, with another seed; bags: of mt10 at work; None: there is none.
     """
 
     output: Path = Path("runs") / "bench"
@@ -25,3 +25,4 @@ class Options:
     fresh: bool = False
     with_ros: bool = True
     retrained: Path | None = None
+    bags: Path | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vla_ros.errors import ReplayError
@@ -24,12 +26,23 @@ def perform_on_ray(address: str, orders: Sequence[Order]) -> Iterator[Ended]:
         raise ReplayError(f"there is no Ray at {address!r}: {error}") from error
     try:
         remote = ray.remote(attempt)
-        asked = {remote.options(num_cpus=order.subject.threads).remote(order): order for order in orders}
+        asked = {remote.options(num_cpus=one.subject.threads).remote(one): one for one in map(_from_anywhere, orders)}
         while asked:
             done, _ = ray.wait(list(asked))
             yield _ended(ray, done[0], asked.pop(done[0]))
     finally:
         ray.shutdown()
+
+
+def _from_anywhere(order: Order) -> Order:
+    """The same with paths that do not depend on where somebody stands."""
+    shown = replace(order.shown, page=_absolute(order.shown.page), bag=_absolute(order.shown.bag))
+    bag, folder, golden = order.bag.resolve(), order.folder.resolve(), _absolute(order.golden)
+    return replace(order, bag=bag, folder=folder, golden=golden, shown=shown)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.resolve()
 
 
 def _ended(ray: Any, answer: Any, order: Order) -> Ended:
