@@ -103,8 +103,8 @@ def test_a_process_that_dies_costs_its_bag_only(
 def test_ctrl_c_leaves_what_is_finished_and_the_same_command_goes_on(
     workers: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output, words = tmp_path / "out", ("--workers", workers, "--option", f"loads={tmp_path / 'loads'}")
-    words = (*words, "--option", f"pid={os.getpid()}")
+    output = tmp_path / "out"
+    words = ("--workers", workers, "--option", f"loads={tmp_path / 'loads'}", "--option", f"pid={os.getpid()}")
     assert replay(place, output, *words, policy="interrupting") == 130
     assert "bags are done, and stay so" in capsys.readouterr().err
     finished = {path.parent.name for path in output.glob("*/measured.json")}
