@@ -32,7 +32,7 @@ from vla_ros.replay.report.lanes import lanes
 from vla_ros.replay.report.looks import look_back, looks
 from vla_ros.replay.report.page import page, write_page
 from vla_ros.replay.report.svg import Axis, Curve, axis_of, nice_step, thinned
-from vla_ros.replay.report.timeline import timeline_data
+from vla_ros.replay.report.timeline import timeline
 from vla_ros.replay.run import Replay, Terms
 from vla_ros.resources import checkpoint_path
 from vla_ros.types import NS_PER_S
@@ -211,7 +211,7 @@ def test_two_policies_of_one_name_have_a_column_each(content: Content) -> None:
 
 def test_values_under_the_cursor_are_those_of_the_curves() -> None:
     made = perfect(81)
-    data = json.loads(timeline_data(bare(made)))
+    data = json.loads(re.findall(r'id="data">(.*)</script>', timeline(bare(made)))[0])
     index = data["instants"].index(0.5)
     recorded, target, command = (column[index] for column in data["values"][:3])
     assert recorded == target == command == pytest.approx(made.recorded[40].motion.pose.position[0], abs=1e-4)

@@ -13,7 +13,7 @@ from vla_ros.replay.judging.moments import Moment
 from vla_ros.replay.report import tables
 from vla_ros.replay.report.content import Content, Look
 from vla_ros.replay.report.html import data_uri, quiet
-from vla_ros.replay.report.timeline import timeline, timeline_data
+from vla_ros.replay.report.timeline import timeline
 
 
 def write_page(path: Path, content: Content) -> None:
@@ -31,8 +31,7 @@ def page(content: Content) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
         f'content="light dark"><link rel="icon" href="data:,"><style>{_file("page.css")}</style></head><body><main>'
         + "\n".join(_sections(content, title))
-        + f'</main><script type="application/json" id="data">{timeline_data(content)}</script>'
-        f"<script>{_file('page.js')}</script></body></html>\n"
+        + f"</main><script>{_file('page.js')}</script></body></html>\n"
     )
 
 

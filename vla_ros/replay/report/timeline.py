@@ -46,15 +46,14 @@ def timeline(content: Content) -> str:
         f'<div id="scroll"><div id="timeline">{"".join(_strips(content))}{"".join(_lanes(content))}'
         f'<div id="curves"><div class="shades">{_shades(content)}</div>{"".join(_chart(content, one) for one in drawn)}'
         f'</div>{_flat(found)}{_axis(content.end_s)}<div id="overlay"><div id="cursor"></div></div></div></div>'
+        f'<script type="application/json" id="data">{_data(content, found)}</script>'
     )
 
 
-def timeline_data(content: Content) -> str:
+def _data(content: Content, found: Sequence[Panel]) -> str:
     """What the page's script needs, as JSON that no `</script>` can end. Values are those of the readout's cells."""
     instants = np.linspace(0.0, content.end_s, min(_MAX_INSTANTS, max(2, len(content.replayed.policy))))
-    values = [
-        _numbers(_at(curve, instants), 4) for panel in panels(content) for curve in panel.curves if curve.css != PLAN
-    ]
+    values = [_numbers(_at(curve, instants), 4) for panel in found for curve in panel.curves if curve.css != PLAN]
     data: dict[str, Any] = {"end_s": content.end_s, "instants": _numbers(instants, 3), "values": values}
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
@@ -68,7 +67,7 @@ def _now(strips: Strips) -> str:
 
 
 def _readout(content: Content, found: Sequence[Panel]) -> str:
-    """A table whose cells the script fills: one for each curve, in the order of timeline_data."""
+    """A table whose cells the script fills: one for each curve, in the order of the data."""
     names = [RECORDED, COMMAND, TARGET, *([RIVAL] if content.rival is not None else [])]
     head = "".join(f'<th class="{name}"><i></i>{name}</th>' for name in names)
     rows, number = [], 0
