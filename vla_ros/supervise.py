@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import selectors
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from vla_ros.errors import VlaRosError
+from vla_ros.lifetime import end_with
 
 TERM_AFTER_S = 5.0
 KILL_AFTER_S = 10.0
@@ -28,9 +28,7 @@ _ROUNDS = (
     (signal.SIGTERM, (False, True), KILL_AFTER_S),
     (signal.SIGKILL, (False, True), math.inf),
 )
-_PR_SET_PDEATHSIG = 1
 _READ_BYTES = 65_536
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 class ProcessDiedError(VlaRosError):
@@ -199,13 +197,6 @@ def _prepare(parent: int, own_group: bool) -> None:
     if own_group:
         os.setpgid(0, 0)
     end_with(parent)
-
-
-def end_with(parent: int) -> None:
-    """Have this process end by SIGTERM when its parent, or the thread of it that started this one, ends."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before prctl took effect
-        os._exit(1)
 
 
 def _signal_name(number: int) -> str:

@@ -22,11 +22,11 @@ from vla_ros.learning.collection_plan import Plan
 from vla_ros.learning.columns import ACTION, POSE, STATE
 from vla_ros.learning.demonstration import FPS, Demonstration, Take, demonstrate
 from vla_ros.learning.experts import subtask_names
+from vla_ros.lifetime import end_with
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.objects import THINGS
 from vla_ros.sim.robot import SimRobot
 from vla_ros.sim.views import image_size
-from vla_ros.supervise import end_with
 from vla_ros.types import ACTION_WIDTH
 
 _PRIVILEGED = 39
