@@ -7,6 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
 import torch
 from live_runs import LiveRun
 from replay_policies import write_small_contract
