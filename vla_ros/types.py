@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -178,6 +178,7 @@ class WorkerDied:
 WorkerReply = ChunkReply | FailureReply | WorkerDied
 
 
+@lru_cache(maxsize=64)
 def instruction_hash(instruction: str) -> str:
     """16 hex digits that name an instruction. Surrounding white space does not count."""
     return hashlib.sha256(instruction.strip().encode()).hexdigest()[:16]

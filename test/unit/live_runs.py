@@ -179,6 +179,7 @@ class LiveRun:
     def _sense(self) -> None:
         stamp_ns, contract = ROS_NS + self.ticks * TICK_NS, self.contract
         joints = contract.feedback.joint_states.joints
+        self._publish("clock", make("rosgraph_msgs/msg/Clock", clock=header(stamp_ns).stamp))
         self._publish("ee_pose", pose_stamped(self._measured, stamp_ns))
         self._publish("joint_states", joint_state(joints, np.arange(len(joints)) + 0.001 * self.ticks, stamp_ns))
         if self.ticks % _FRAME_TICKS == 0:

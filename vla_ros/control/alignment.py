@@ -16,6 +16,9 @@ from vla_ros.types import NS_PER_S, Pose, Sample
 
 def common_instant(histories: Sequence[Samples], max_skew_s: float) -> int | None:
     """The newest stamp for which every history has a sample within the skew. ROS time [ns]; None if there is none."""
+    newest = {_stamp(history[-1]) if history else None for history in histories}
+    if len(newest) == 1:  # as cameras that are triggered together have it
+        return newest.pop()
     stamps = sorted({_stamp(sample) for history in histories for sample in history}, reverse=True)
     bound = max_skew_s * NS_PER_S
     for stamp in stamps:

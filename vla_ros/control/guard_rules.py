@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from vla_ros.contract import Contract
 from vla_ros.control import channels
 from vla_ros.control.arbiter import (
@@ -21,7 +19,7 @@ from vla_ros.control.guard_state import GuardConfig, GuardState, Mode, StillRobo
 from vla_ros.control.intents import Intent, Move, Reason, Stop, Track
 from vla_ros.control.safety import distance, is_at_rest
 from vla_ros.control.streams import MAX_FUTURE_S, age_text, is_fresh, receive_age_s
-from vla_ros.geometry import zero_twist
+from vla_ros.geometry import length, zero_twist
 from vla_ros.types import NS_PER_S, Now, Pose, instruction_hash, is_hold
 
 _MOVED_RAD = 0.05
@@ -63,8 +61,8 @@ def follow_still_robot(state: GuardState, dt_s: float) -> StillRobot | None:
         return StillRobot(measured.value, measured.stamp_ns)
     return replace(
         still,
-        moved_m=still.moved_m + dt_s * float(np.linalg.norm(motion.twist.linear)),
-        moved_rad=still.moved_rad + dt_s * float(np.linalg.norm(motion.twist.angular)),
+        moved_m=still.moved_m + dt_s * length(motion.twist.linear),
+        moved_rad=still.moved_rad + dt_s * length(motion.twist.angular),
     )
 
 
@@ -135,14 +133,16 @@ def why_not_reset(state: GuardState, now: Now, contract: Contract) -> str:
 
 def safety_locks(state: GuardState, now: Now, stalled_s: float, contract: Contract) -> list[Lock]:
     """Conditions under which nobody moves the robot, human included. The first that is locked gives the reason."""
-    stale = not is_fresh(state.streams.newest(channels.EE_POSE), now, contract.feedback.ee_pose.max_age_s)
-    stalled = stalled_s > contract.timeouts.clock_s
-    return [
-        Lock(SAFETY_PRIORITY, state.mode is Mode.LATCHED, Stop(Reason.LATCHED, state.latched_by)),
-        Lock(SAFETY_PRIORITY, state.mode is Mode.DISARMED, Stop(Reason.DISARMED)),
-        Lock(SAFETY_PRIORITY, stalled, Stop(Reason.CLOCK_STOPPED, f"for {stalled_s:.1f} s")),
-        Lock(SAFETY_PRIORITY, stale, Stop(Reason.FEEDBACK_STALE)),
-    ]
+    stops = []
+    if state.mode is Mode.LATCHED:
+        stops.append(Stop(Reason.LATCHED, state.latched_by))
+    if state.mode is Mode.DISARMED:
+        stops.append(Stop(Reason.DISARMED))
+    if stalled_s > contract.timeouts.clock_s:
+        stops.append(Stop(Reason.CLOCK_STOPPED, f"for {stalled_s:.1f} s"))
+    if not is_fresh(state.streams.newest(channels.EE_POSE), now, contract.feedback.ee_pose.max_age_s):
+        stops.append(Stop(Reason.FEEDBACK_STALE))
+    return [Lock(SAFETY_PRIORITY, True, stop) for stop in stops]
 
 
 def teleop_claim(state: GuardState, now: Now, contract: Contract) -> Claim | None:

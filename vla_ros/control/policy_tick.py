@@ -35,6 +35,7 @@ from vla_ros.types import NS_PER_S, Chunk, Now, Provenance, Sample, is_hold
 # How far back poses are kept: a slow camera's frame is looked up where the robot was when it was taken.
 _HISTORY_S = 1.0
 _MAX_FRAMES = 64
+_CAMERA = channels.camera("")
 
 # What does more than to be kept.
 _ACTED_ON = (channels.WORKER, channels.SIM_RESET, channels.COMMAND)
@@ -94,10 +95,9 @@ def _instructed(state: PolicyState, sample: Sample[str], now: Now, contract: Con
 
 def _depth_of(channel: str, contract: Contract) -> int:
     """How many samples are kept: of a view, enough to meet the slowest view's newest frame; else a second's worth."""
-    prefix = channels.camera("")
-    if channel.startswith(prefix):
+    if channel.startswith(_CAMERA):
         oldest_s = max(camera.max_age_s for camera in contract.cameras.values())
-        return min(math.ceil(contract.cameras[channel.removeprefix(prefix)].rate_hz * oldest_s) + 1, _MAX_FRAMES)
+        return min(math.ceil(contract.cameras[channel.removeprefix(_CAMERA)].rate_hz * oldest_s) + 1, _MAX_FRAMES)
     feedback = contract.feedback
     fastest_hz = max(feedback.ee_pose.rate_hz, feedback.joint_states.rate_hz, contract.rates.guard_hz)
     return math.ceil(_HISTORY_S * fastest_hz) + 1

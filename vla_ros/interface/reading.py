@@ -150,7 +150,7 @@ def _require_frame(msg: Any, base_frame: str) -> None:
 
 def _finite(values: Iterable[float], what: str) -> FloatArray:
     numbers = np.array(values, np.float64)
-    if not np.isfinite(numbers).all():
+    if not all(map(math.isfinite, numbers.tolist())):  # several times faster than numpy's for a few numbers
         raise MessageError("not_finite", f"{what} is not finite: {numbers[:16].tolist()}")
     return numbers
 

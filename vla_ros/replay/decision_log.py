@@ -42,6 +42,7 @@ from vla_ros.types import (
 )
 
 _IDENTITY, _END = "identity", "end"
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _POLICY, _GUARD, _RECORDED, _INSTRUCTION = "policy", "guard", "recorded", "instruction"
 
 
@@ -66,7 +67,7 @@ class DecisionLog:
     def _line(self, entry: Json) -> None:
         assert self._file is not None, "lines are written within the block"
         # A chunk that was refused for a NaN is written as it is, in Python's spelling.
-        self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+        self._file.write(_ENCODER.encode(entry) + "\n")
 
     def __enter__(self) -> DecisionLog:
         try:

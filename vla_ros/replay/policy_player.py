@@ -161,8 +161,7 @@ def _decided(reply: WorkerReply, asked_about_ns: int | None) -> ReplyDecision:
 
 
 def _decision(result: PolicyResult, replies: tuple[ReplyDecision, ...], missing: Sequence[str]) -> PolicyDecision:
-    output, request, config = result.output, result.request, result.config
-    streams = result.state.streams
+    output, request = result.output, result.request
     return PolicyDecision(
         now=result.now,
         dt_s=result.dt_s,
@@ -171,10 +170,16 @@ def _decision(result: PolicyResult, replies: tuple[ReplyDecision, ...], missing:
         text=result.text,
         target=None if output is None else output.target,
         t_obs_ns=None if output is None else output.provenance.t_obs_ns,
-        stale=tuple(
-            channel
-            for channel, max_age_s in required_inputs(config)
-            if not is_fresh(streams.newest(channel), result.now, max_age_s)
-        ),
+        stale=() if output is not None else _stale(result),
         missing=tuple(missing),
+    )
+
+
+def _stale(result: PolicyResult) -> tuple[str, ...]:
+    """Channels without which it must not act. One that acts has them all."""
+    streams = result.state.streams
+    return tuple(
+        channel
+        for channel, max_age_s in required_inputs(result.config)
+        if not is_fresh(streams.newest(channel), result.now, max_age_s)
     )

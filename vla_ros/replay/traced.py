@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,17 +32,18 @@ _REMEMBERED_STAMPS = 1024
 Samples = list[Sample[Any]]
 
 
-@dataclass(order=True)
-class _Tick:
+class _Tick(NamedTuple):
     """One line of a trace, at the recorder recorded_ns. Ticks are played by steady_ns, the policy's before the guard's.
 
-    That takes policy and guard to be on one machine, which has one steady clock.
+    That takes policy and guard to be on one machine, which has one steady clock. place: among all, so that traces are
+    never compared.
     """
 
     steady_ns: int
     is_guard: bool
     recorded_ns: int
-    trace: Json = field(compare=False)
+    place: int
+    trace: Json
 
     @property
     def now(self) -> Now:
@@ -70,6 +70,7 @@ class TracedReplay:
         self._window = Window(perhaps_unheard)
         self._last: dict[bool, Json] = {}
         self._heard_poses: dict[int, int] = {}
+        self._traces = 0
         self._has_told = False
 
     def topics(self) -> list[str]:
@@ -102,7 +103,8 @@ class TracedReplay:
         except MessageError as error:
             self._decoder.refuse(f"{message.topic}: {error.kind}")
             return
-        heapq.heappush(self._waiting, _Tick(trace["steady_ns"], is_guard, message.stamp_ns, trace))
+        heapq.heappush(self._waiting, _Tick(trace["steady_ns"], is_guard, message.stamp_ns, self._traces, trace))
+        self._traces += 1
         if not is_guard:
             self._count_poses(trace)
 
