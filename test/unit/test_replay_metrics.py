@@ -232,7 +232,7 @@ def test_a_policy_almost_silent_for_too_long_is_a_near_miss() -> None:
 def test_room_in_the_workspace_is_to_the_nearest_wall() -> None:
     replayed = with_guard(perfect(1), {})
     assert judge(replayed).metrics["workspace_room_min"] is None  # one tick follows nothing
-    low = {tick: {"command": replace(motion(tick), pose=pose(z=-0.34))} for tick in range(80)}
+    low = {tick: {"command": replace(motion(tick), pose=pose(z=-0.14))} for tick in range(80)}
     assert metric(with_guard(perfect(), low), "workspace_room_min") == pytest.approx(0.01)
 
 
