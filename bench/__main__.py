@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench import chunks, latency, oracle_ros, ticks
+from bench import chunks, gates, latency, oracle_ros, replay, ticks
 from bench.options import Options
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import VlaRosError
@@ -16,7 +16,14 @@ from vla_ros.ros.runtime import isolate
 
 MET, NOT_MET, WRONG = 0, 1, 2
 # The short ones first, so that a long run is not the one to say that something basic is wrong.
-BENCHMARKS = {"chunks": chunks.run, "ticks": ticks.run, "latency": latency.run, "oracle": oracle_ros.run}
+BENCHMARKS = {
+    "chunks": chunks.run,
+    "replay": replay.run,
+    "gates": gates.run,
+    "ticks": ticks.run,
+    "latency": latency.run,
+    "oracle": oracle_ros.run,
+}
 
 _DESCRIPTION = """\
 Benchmarks of the loop. Each prints its numbers beside what they are compared with, measured in the same run, and
@@ -24,10 +31,14 @@ whether its bar is met; the numbers are also written to runs/bench/<name>.json.
 
   chunks    how many chunks per second the network `small` makes of three 128 px views, and its backbones' share of the
             time (about 1 min)
+  replay    how many times faster than real time a bag is replayed on one core, beside merely reading it, and whether
+            a bag of twenty minutes takes more memory than one of one minute (about 7 min, 2 GB of disk)
   ticks     how exactly guard and policy tick while the loop runs with synthetic cameras, beside a bare rclpy timer
             (about 4 min)
   latency   from the newest camera frame to the first command that used it, beside a bare rclpy node that sends three
             images back (about 5 min)
+  gates     whether conditions on replayed bags tell networks as good as mt10 from wrong ones: 24 bags of it at work in
+            simulation, half of them to set the bounds, seven networks (about 8 min; goes on with what is there)
   oracle    the oracle's success on Meta-World's MT10, 10 unseen variations each: on the bare robot, through the
             decision path in one process, and over ROS between processes (about 15 min). Every episode is written down
             as it ends: a run that was cut short goes on where it was, as long as code and contract are the same, and
@@ -69,8 +80,21 @@ def _parse() -> tuple[Options, list[str]]:
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="oracle: these tasks instead of MT10's ten, or: all")
     parser.add_argument("--variations", type=int, metavar="N", help=f"oracle: per task ({plain.variations})")
     parser.add_argument("--no-ros", action="store_true", help="oracle: only the numbers in one process")
-    parser.add_argument("--blocks", type=int, metavar="N", help=f"latency, ticks: alternations ({plain.blocks})")
-    parser.add_argument("--seconds", type=float, metavar="S", help=f"latency, ticks: per block ({plain.seconds:g})")
+    parser.add_argument(
+        "--blocks",
+        type=int,
+        metavar="N",
+        help=f"latency, ticks: alternations ({plain.blocks}); replay: the long bag is 4 x N short ones",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help=f"latency, ticks: per block ({plain.seconds:g}); replay: the short bag is 3 x S long",
+    )
+    parser.add_argument("--retrained", type=Path, metavar="DIR", help="gates: mt10 trained with another seed")
+    bags_help = "gates: recorded ones of mt10, those of half open drawers and windows so called (simulated ones)"
+    parser.add_argument("--bags", type=Path, metavar="DIR", help=bags_help)
     parser.add_argument("--output", type=Path, metavar="DIR", default=plain.output, help=f"({plain.output})")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in BENCHMARKS]
@@ -84,6 +108,7 @@ def _parse() -> tuple[Options, list[str]]:
     if any(value <= 0 for value in given.values()):
         parser.error("--variations, --blocks and --seconds are positive")
     options = replace(plain, output=args.output, fresh=args.fresh, with_ros=not args.no_ros, **given)
+    options = replace(options, retrained=args.retrained, bags=args.bags)
     return replace(options, tasks=tuple(args.tasks or ())), args.names or list(BENCHMARKS)
 
 
