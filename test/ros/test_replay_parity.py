@@ -5,6 +5,7 @@ In each round the policy works, a human takes over and hands back, and a camera 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import relay
-from helpers import own_domain, spawn_node, wait_for
-from rig import CONTRACT, NO_SHARED_MEMORY, Rig
+from helpers import Process, own_domain, spawn_node, wait_for
+from rig import CONTRACT, PLUGINS, Rig
 from std_srvs.srv import Trigger
 
 from vla_ros.contract_file import load_contract
@@ -50,25 +51,26 @@ def learned() -> Play:
 
 
 class Stage(Rig):
-    """The rig with another policy and task."""
+    """The rig with another policy and task, and with shared memory: nobody is stopped here, and three pictures at once
+    are more than a socket's buffer holds for a recorder that is busy."""
 
     def __init__(self, env: Mapping[str, str], play: Play, fault_file: Path, stack: ExitStack) -> None:
-        self._play = play
+        self._play, self._plain_env = play, {**env, "PYTHONPATH": str(PLUGINS)}
         super().__init__(env, CONTRACT, fault_file, stack)
 
-    def start(self, name: str, *arguments: str) -> None:
-        contract = {"contract": str(CONTRACT), "use_sim_time": True}
+    def start(self, name: str, *_arguments: str) -> None:
+        env, told = self._plain_env, {"contract": str(CONTRACT), "use_sim_time": True}
         if name == "sim":
-            process = spawn_node(
-                "sim_node", self.env, {"contract": str(CONTRACT), "task": self._play.task}, relay.REMAPPINGS
-            )
-        elif name == "policy":
+            contract = {"contract": str(CONTRACT), "task": self._play.task}
+            process = spawn_node("sim_node", env, contract, relay.REMAPPINGS)
+        elif name == "relay":
+            process = Process([sys.executable, relay.__file__], env)
+        elif name == "guard":
+            process = spawn_node("guard_node", env, told)
+        else:
             options = [f"{key}={value}" for key, value in self._play.options.items()]
             policy = {"policy": self._play.policy, "policy_options": options, "autostart": True}
-            process = spawn_node("policy_node", self.env, {**contract, **policy})
-        else:
-            super().start(name, *arguments)
-            return
+            process = spawn_node("policy_node", env, {**told, **policy})
         self._processes[name] = self._stack.enter_context(process)
 
 
@@ -76,7 +78,7 @@ def record(bag: Path, play: Play, rounds: int) -> None:
     """Live through some rounds of about nine seconds each."""
     with own_domain() as env, ExitStack() as stack:
         told = {"output": bag, "use_sim_time": True}
-        recorder = stack.enter_context(spawn_node("record_node", {**env, **NO_SHARED_MEMORY}, told))
+        recorder = stack.enter_context(spawn_node("record_node", env, told))
         stage = Stage(env, play, bag.with_suffix(".fault"), stack)
         wait_for(lambda: stage.records.newest("policy/status"), _UP_S, "the policy node is active")
         for _ in range(rounds):
