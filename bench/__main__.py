@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench import chunks, gates, latency, oracle_ros, replay, ticks
+from bench import chunks, gates, interventions, latency, oracle_ros, replay, ticks
 from bench.options import Options
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import VlaRosError
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "ticks": ticks.run,
     "latency": latency.run,
     "oracle": oracle_ros.run,
+    "interventions": interventions.run,
 }
 
 _DESCRIPTION = """\
@@ -43,6 +44,10 @@ whether its bar is met; the numbers are also written to runs/bench/<name>.json.
             decision path in one process, and over ROS between processes (about 15 min). Every episode is written down
             as it ends: a run that was cut short goes on where it was, as long as code and contract are the same, and
             says when the episodes were measured; a complete one is measured again
+  interventions
+            whether a policy that fails where it was shown nothing succeeds more often once a human has taken over there
+            20 times over ROS and the bags were learned from: 40 fresh worlds, before and after (about 25 min; goes on
+            with what is there)
 
 Nothing else should run on the machine meanwhile. The graphs are this package's own: domain 77, or
 VLA_ROS_SIM_DOMAIN_ID."""
@@ -76,7 +81,7 @@ def _parse() -> tuple[Options, list[str]]:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all)")
     parser.add_argument("--quick", action="store_true", help="one short block, one variation: to see that it works")
-    parser.add_argument("--fresh", action="store_true", help="oracle: do not go on with a run that was cut short")
+    parser.add_argument("--fresh", action="store_true", help="oracle, interventions: begin anew")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="oracle: these tasks instead of MT10's ten, or: all")
     parser.add_argument("--variations", type=int, metavar="N", help=f"oracle: per task ({plain.variations})")
     parser.add_argument("--no-ros", action="store_true", help="oracle: only the numbers in one process")
