@@ -26,6 +26,8 @@ from vla_ros.policy.registry import create_policy
 from vla_ros.types import Chunk
 
 _log = logging.getLogger("worker")
+# Whoever asks a policy in a process of his own, as a replay does, is told in the answer and need not read a traceback.
+_log.addHandler(logging.NullHandler())
 
 
 class _NotAgain(logging.Filter):
