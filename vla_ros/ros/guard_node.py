@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
@@ -23,7 +24,7 @@ from vla_ros.control.guard_state import GuardConfig, GuardState, Mode
 from vla_ros.ros import messages
 from vla_ros.ros.gripper_output import create_gripper_output
 from vla_ros.ros.inbox import Inbox, subscribe
-from vla_ros.ros.inputs import OFFERED, guard_inputs
+from vla_ros.ros.inputs import OFFERED, TRACED, guard_inputs
 from vla_ros.ros.parameters import Parameter, declare, help_text
 from vla_ros.ros.runtime import NO_EVENTS, Diagnosis, DiagnosticsPublisher, create_steady_timer, now, run_node
 from vla_ros.ros.status import ERROR, StatusPublisher, level_of
@@ -47,11 +48,11 @@ class GuardNode(Node):
         self._config = GuardConfig(contract, values["shadow"])
         self._state = GuardState()
         self._inbox = Inbox(self.get_logger())
-        self._commanded = self._to_ourselves(PoseStamped, channels.COMMANDED_POSE)
+        self._commanded = self._to_ourselves(PoseStamped, channels.COMMANDED_POSE, TRACED)
         self._pose = self.create_publisher(PoseStamped, contract.outputs.pose, OFFERED)
         self._twist = self.create_publisher(TwistStamped, contract.outputs.twist, OFFERED)
         self._gripper = create_gripper_output(self, contract.gripper)
-        self._trace = self._to_ourselves(String, "guard/trace") if values["trace"] else None
+        self._trace = self._to_ourselves(String, "guard/trace", TRACED) if values["trace"] else None
         self._status = StatusPublisher(self._to_ourselves(DiagnosticArray, "guard/status"), "guard")
         self._last: GuardResult | None = None
         simulated = self.get_parameter("use_sim_time").value
@@ -74,8 +75,8 @@ class GuardNode(Node):
         for publisher in (self._pose, self._twist):
             publisher.wait_for_all_acked(Duration(seconds=_LAST_WORDS_S))
 
-    def _to_ourselves(self, message_type: type, topic: str) -> Any:
-        return self.create_publisher(message_type, topic, OFFERED, event_callbacks=NO_EVENTS)
+    def _to_ourselves(self, message_type: type, topic: str, qos: QoSProfile = OFFERED) -> Any:
+        return self.create_publisher(message_type, topic, qos, event_callbacks=NO_EVENTS)
 
     def _tick(self) -> None:
         instant = now(self)

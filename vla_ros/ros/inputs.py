@@ -39,6 +39,8 @@ SAID_ONCE = _qos(ReliabilityPolicy.RELIABLE, 1)
 LATCHING = _qos(ReliabilityPolicy.RELIABLE, 10)
 # What our own nodes offer on command topics: a reliable offer satisfies every subscription.
 OFFERED = SAID_ONCE
+# What a recording must have tick by tick, also of a moment in which the machine was busy: what got lost is sent again.
+TRACED = _qos(ReliabilityPolicy.RELIABLE, 100)
 _QOS = {
     Delivery.NEWEST: NEWEST,
     Delivery.HISTORY: HISTORY,

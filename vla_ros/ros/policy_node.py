@@ -13,6 +13,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header, String
 
@@ -27,7 +28,7 @@ from vla_ros.policy.client import WorkerClient
 from vla_ros.ros import messages
 from vla_ros.ros.image_messages import require_readable
 from vla_ros.ros.inbox import Inbox, subscribe
-from vla_ros.ros.inputs import OFFERED, policy_inputs
+from vla_ros.ros.inputs import OFFERED, TRACED, policy_inputs
 from vla_ros.ros.parameters import Parameter, declare, help_text
 from vla_ros.ros.runtime import NO_EVENTS, Diagnosis, DiagnosticsPublisher, now, run_node, stop_requested
 from vla_ros.ros.status import OK, WARNING, StatusPublisher, level_of
@@ -134,14 +135,14 @@ class PolicyNode(LifecycleNode):
             channels.POLICY_GRIPPER: self._publisher(JointState, channels.POLICY_GRIPPER),
             channels.POLICY_PROVENANCE: self._publisher(Header, channels.POLICY_PROVENANCE),
         }
-        self._trace = self._publisher(String, "policy/trace") if values["trace"] else None
+        self._trace = self._publisher(String, "policy/trace", TRACED) if values["trace"] else None
         self._status = StatusPublisher(self._publisher(DiagnosticArray, "policy/status"), "policy")
         simulated = self.get_parameter("use_sim_time").value
         self._subscriptions_made = subscribe(self, policy_inputs(contract, needs, simulated), self._inbox)
         self.get_logger().info(f"policy {values['policy']!r} loaded in process {self._worker.pid}")
 
-    def _publisher(self, message_type: type, topic: str) -> Any:
-        publisher = self.create_lifecycle_publisher(message_type, topic, OFFERED, event_callbacks=NO_EVENTS)
+    def _publisher(self, message_type: type, topic: str, qos: QoSProfile = OFFERED) -> Any:
+        publisher = self.create_lifecycle_publisher(message_type, topic, qos, event_callbacks=NO_EVENTS)
         self._publishers_made.append(publisher)
         return publisher
 
