@@ -243,6 +243,13 @@ def test_after_a_latch_the_commanded_pose_is_the_measured_one():
     assert np.allclose(bench.result.commanded_pose.position, bench.measured.position)
 
 
+def test_there_is_one_commanded_pose_of_each_instant():
+    bench = GuardBench().moving()
+    assert bench.tick().commanded_pose is not None
+    assert bench.tick(ros_s=0.0).commanded_pose is None
+    assert bench.tick().commanded_pose is not None
+
+
 def test_another_world_disarms_and_forgets_the_motion():
     bench = GuardBench().moving()
     bench.measured = pose(x=-0.3)

@@ -136,6 +136,18 @@ def test_a_bag_of_the_middle_of_a_run_agrees_once_the_policy_has_been_asked_anew
     assert played.agreement is not None and played.agreement.policy.first_difference == ""
 
 
+def test_what_a_policy_heard_before_it_was_told_anything_decides_nothing(tmp_path: Path) -> None:
+    run = LiveRun().run(1.0)
+    run.said = []
+    before = run.ticks
+    run.run(4.0, {0.1: LiveRun.say, 0.2: LiveRun.arm})
+    played, _ = replay(terms(run.write(tmp_path / "bag")))
+    tally = played.agreement.policy if played.agreement is not None else None
+    assert tally is not None and tally.first_difference == "" and tally.agreeing == tally.complete
+    # The first tick lacks what came before it. The plans made while the old samples are kept may, too.
+    assert tally.complete > tally.ticks - 0.3 * (run.ticks - before)
+
+
 def test_a_part_of_a_bag_begins_with_what_was_known_by_then(bag: Path) -> None:
     _, whole = replay(terms(bag))
     _, part = replay(terms(bag, from_s=3.9, to_s=4.9))

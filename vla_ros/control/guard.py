@@ -63,7 +63,8 @@ def guard_step(state: GuardState, inputs: Sequence[Sample[Any]], now: Now, confi
     state = replace(state, is_sending=is_sent)
     command = _command(state) if is_sent else None
     clips = limited.clips if limited else ()
-    return GuardResult(state, command, _commanded_pose(state, config), inputs, now, tick.dt_s, clips, config)
+    told = None if tick.stalled_s > 0.0 else _commanded_pose(state, config)
+    return GuardResult(state, command, told, inputs, now, tick.dt_s, clips, config)
 
 
 def _start(state: GuardState, tick: Tick, now: Now, config: GuardConfig) -> GuardState:

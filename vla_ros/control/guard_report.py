@@ -19,7 +19,8 @@ _HEARD = (channels.EE_POSE, channels.POLICY_PROVENANCE, channels.TELEOP_DEADMAN,
 
 @dataclass(frozen=True, eq=False)
 class GuardResult:
-    """command: what the robot is to obey, None where it is sent nothing. commanded_pose: None until it is seen.
+    """command: what the robot is to obey, None where it is sent nothing. commanded_pose: None until it is seen, and
+    while ROS time stands, as there is one of each instant.
 
     The other fields are what status and trace tell of. Both are made when they are asked for, and then kept.
     """

@@ -65,7 +65,7 @@ class _PolicyLack:
     """What is missing reaches the answers that were made from it, and where the policy remembers, those after them.
 
     It is over with a chunk about something newer that is what it was live, or when the policy has been told to rest and
-    what it saw before is forgotten.
+    what it saw before is forgotten. While it rests nothing but the instruction decides.
     """
 
     def __init__(self) -> None:
@@ -76,11 +76,12 @@ class _PolicyLack:
         """Whether everything is there that decided this tick."""
         is_late_begin = not self._has_begun and trace["tick"] > 1
         self._has_begun = True
-        if decision.missing or is_late_begin:
+        lacks_now = bool(decision.missing) or is_late_begin
+        if lacks_now:
             self._since = decision.now
         elif self._since is not None and self._is_past(self._since, trace, decision):
             self._since = None
-        return self._since is None
+        return self._since is None or (not lacks_now and _is_at_rest(trace) and not trace["replies"])
 
     def _is_past(self, since: Now, trace: Json, decision: PolicyDecision) -> bool:
         is_forgotten = decision.now.steady_ns - since.steady_ns > _FORGOTTEN_NS

@@ -6,8 +6,6 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from vla_ros.bags import Message
 from vla_ros.contract import Contract
 from vla_ros.control import channels
@@ -21,13 +19,12 @@ from vla_ros.replay.guard_player import GuardPlayer, Mail
 from vla_ros.replay.policy_player import PolicyPlayer
 from vla_ros.replay.topics import Decoder, Topics, decode_trace
 from vla_ros.replay.window import Window
-from vla_ros.types import NS_PER_S, Json, Needs, Now, Pose, Sample
+from vla_ros.types import NS_PER_S, Json, Needs, Now, Sample
 
 # A recorder receives every topic by a way of its own: what a tick used may lie so far behind its trace, or before it.
 WINDOW_S = 1.0
 _WINDOW_NS = round(WINDOW_S * NS_PER_S)
 LOST_TICK = "an earlier tick"
-_REMEMBERED_STAMPS = 1024
 
 Samples = list[Sample[Any]]
 
@@ -69,7 +66,6 @@ class TracedReplay:
         perhaps_unheard = [*map(channels.camera, needs.views), *([channels.PRIVILEGED] if needs.privileged else [])]
         self._window = Window(perhaps_unheard)
         self._last: dict[bool, Json] = {}
-        self._heard_poses: dict[int, int] = {}
         self._traces = 0
         self._has_told = False
 
@@ -105,16 +101,6 @@ class TracedReplay:
             return
         heapq.heappush(self._waiting, _Tick(trace["steady_ns"], is_guard, message.stamp_ns, self._traces, trace))
         self._traces += 1
-        if not is_guard:
-            self._count_poses(trace)
-
-    def _count_poses(self, trace: Json) -> None:
-        """How many commanded poses of each stamp the live policy heard."""
-        for entry in trace["inputs"]:
-            if entry["channel"] == channels.COMMANDED_POSE:
-                self._heard_poses[entry["stamp_ns"]] = self._heard_poses.get(entry["stamp_ns"], 0) + 1
-        while len(self._heard_poses) > _REMEMBERED_STAMPS:
-            del self._heard_poses[next(iter(self._heard_poses))]
 
     def _play(self, tick: _Tick) -> Iterator[Decision]:
         last = self._last.get(tick.is_guard)
@@ -174,29 +160,14 @@ class TracedReplay:
             elif channel in PARTS:
                 sample, is_known = self._mail.heard(channel, stamp_ns, received_ns)
             else:
-                sample, is_known = self._recorded(channel, stamp_ns, received_ns)
+                value = self._window.find(channel, stamp_ns)
+                is_known = value is not None
+                sample = Sample(channel, value, stamp_ns, received_ns) if is_known else None
             if sample is not None:
                 inputs.append(sample)
             if not is_known:
                 missing.append(channel)
         return inputs, missing
-
-    def _recorded(self, channel: str, stamp_ns: int, received_ns: int) -> tuple[Sample[Any] | None, bool]:
-        """What a live node heard, as far as the bag has it, and whether it certainly is that.
-
-        While a simulated clock stands still the guard sends poses of one stamp, of which the first that is heard
-        counts. Where the policy missed some of them nobody knows which one that was.
-        """
-        values = self._window.find(channel, stamp_ns)
-        if not values:
-            return None, False
-        is_certain = (
-            len(values) == 1
-            or channel != channels.COMMANDED_POSE
-            or self._heard_poses.get(stamp_ns) == len(values)
-            or all(_is_same(values[0], other) for other in values[1:])
-        )
-        return Sample(channel, values[0], stamp_ns, received_ns), is_certain
 
     def _unheard(self, tick: _Tick) -> Samples:
         """What this policy needs and the live one did not listen to: heard when the recorder received it."""
@@ -205,9 +176,3 @@ class TracedReplay:
         if self._needs.privileged and not tick.trace["privileged"]:
             wanted.add(channels.PRIVILEGED)
         return [sample for sample in fresh if sample.channel in wanted]
-
-
-def _is_same(first: Pose, second: Pose) -> bool:
-    """To the last bit."""
-    is_same_place = np.array_equal(first.position, second.position)
-    return is_same_place and np.array_equal(first.quaternion, second.quaternion)

@@ -18,24 +18,23 @@ class Window:
 
     def __init__(self, perhaps_unheard: Collection[str]) -> None:
         self._perhaps_unheard = perhaps_unheard
-        self._found: dict[tuple[str, int], tuple[Any, ...]] = {}
+        self._found: dict[tuple[str, int], Any] = {}
         self._keys: deque[tuple[int, tuple[str, int]]] = deque()
         self._fresh: deque[tuple[int, Sample[Any]]] = deque()
 
     def put(self, recorded_ns: int, channel: str, value: Any, stamp_ns: int) -> None:
-        """Remember a message."""
+        """Remember a message. Of several with one stamp the first counts, as live."""
         key = (channel, stamp_ns)
-        before = self._found.get(key, ())
-        self._found[key] = (*before, value)
-        if before:
+        if key in self._found:
             return
+        self._found[key] = value
         self._keys.append((recorded_ns, key))
         if channel in self._perhaps_unheard:
             self._fresh.append((recorded_ns, Sample(channel, value, stamp_ns, 0)))
 
-    def find(self, channel: str, stamp_ns: int) -> tuple[Any, ...]:
-        """Every message of a stamp, in the order in which they were recorded. Live, the first that is heard counts."""
-        return self._found.get((channel, stamp_ns), ())
+    def find(self, channel: str, stamp_ns: int) -> Any | None:
+        """The value of the message with a stamp; None if there is no such."""
+        return self._found.get((channel, stamp_ns))
 
     def fresh(self, until_ns: int, steady_ns: int) -> list[Sample[Any]]:
         """What was recorded since the last call, until an instant of the recorder's clock, which is steady_ns."""
