@@ -12,19 +12,25 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from vla_ros import cli
+from vla_ros.contract_file import load_contract
 from vla_ros.errors import LearningError
 from vla_ros.learning.evaluation.log import OutcomeLog
-from vla_ros.learning.evaluation.performer import Performer
+from vla_ros.learning.evaluation.performer import Performer, within_reach
 from vla_ros.learning.evaluation.pool import Pool
 from vla_ros.learning.evaluation.run import Conditions, evaluate_quickly, run_trials
 from vla_ros.learning.evaluation.subject import policy_subject
 from vla_ros.learning.evaluation.suites import trials
 from vla_ros.learning.evaluation.trials import Order, Outcome
+from vla_ros.policy.metaworld_action import REACH_MAX, REACH_MIN
 from vla_ros.policy.sentences import load_sentences
+from vla_ros.resources import config_path
+from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.variations import Variation
 
 TABLE = load_sentences()
 ORACLE = policy_subject("oracle")
@@ -49,6 +55,19 @@ def measured() -> list[Outcome]:
     asked = [*orders("opposites", PAIR, 1), *orders("opposites_blank", PAIR, 1, horizon=40)]
     with Pool(ORACLE, 2) as pool:
         return sorted(pool.perform(asked), key=lambda outcome: (outcome.suite, outcome.task))
+
+
+def test_commands_stay_where_the_robot_of_each_world_follows() -> None:
+    """The contract of corner2 is for all of MT50: it allows what only some worlds do."""
+    contract = load_contract(config_path("sawyer_corner2"))
+    lowest = {}
+    for task in ("reach-v3", "hand-insert-v3"):
+        robot = SimRobot(task, Variation("test", 0), ())
+        box = within_reach(contract, robot).limits.workspace_m
+        assert np.array_equal(box.min, robot.state().privileged[REACH_MIN])
+        assert np.array_equal(box.max, robot.state().privileged[REACH_MAX])
+        lowest[task] = box.min[2]
+    assert lowest["hand-insert-v3"] < 0.0 < lowest["reach-v3"]
 
 
 def test_the_oracle_does_as_told_with_a_half_open_drawer(measured: list[Outcome]) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
+import numpy as np
+
+from vla_ros.contract import Box, Contract, Vector3
 from vla_ros.contract_file import load_contract
 from vla_ros.control.motion import path_length, smoothness
 from vla_ros.learning.demonstration import moved_as_told
 from vla_ros.learning.evaluation.subject import Subject
 from vla_ros.learning.evaluation.trials import Order, Outcome, Trial
-from vla_ros.policy.metaworld_action import CONTROL_DT_S
+from vla_ros.policy.metaworld_action import CONTROL_DT_S, REACH_MAX, REACH_MIN
 from vla_ros.policy.protocol import Policy
 from vla_ros.policy.registry import create_policy
 from vla_ros.sim.episode import EpisodeResult, is_solved, run_episode
 from vla_ros.sim.robot import SimRobot
 from vla_ros.sim.views import image_size
-from vla_ros.types import Chunk, Observation
+from vla_ros.types import Chunk, FloatArray, Observation
 
 
 class Performer:
@@ -39,7 +43,7 @@ class Performer:
         result = run_episode(
             robot,
             self._policy,
-            self._contract,
+            within_reach(self._contract, robot),
             trial.sentence,
             order.horizon,
             order.inference_ticks,
@@ -67,6 +71,23 @@ class Performer:
             self._robot = SimRobot(trial.world, trial.variation, views, image_size(self._contract.cameras, views))
         self._robot.reset(trial.world, trial.variation, trial.scene)
         return self._robot
+
+
+def within_reach(contract: Contract, robot: SimRobot) -> Contract:
+    """The contract of this world's robot: what it allows, less where the robot would not follow.
+
+    Meta-World holds the commanded hand in a box of each task's. A command beyond it would wind up, and what was learned
+    from a hand that does follow would not know of it.
+    """
+    reach, allowed = robot.state().privileged, contract.limits.workspace_m
+    least, most = np.maximum(reach[REACH_MIN], allowed.min), np.minimum(reach[REACH_MAX], allowed.max)
+    box = Box(_vector(least), _vector(most))
+    return replace(contract, limits=replace(contract.limits, workspace_m=box))
+
+
+def _vector(values: FloatArray) -> Vector3:
+    x, y, z = values.tolist()
+    return x, y, z
 
 
 class _Timed:
