@@ -4,7 +4,8 @@ Detection bounds are the contract's. Those in steady time (ages, silences) count
 simulated time (the end of a chunk, the period of a camera) end when the simulation's clock has come that far, and the
 steady ones follow. The hand's times are simulated, since a simulation slower than real time has a slower hand. They
 count from the first tick that commands a slower speed for good, which a target that stands still does long before the
-guard calls it a stop.
+guard calls it a stop; but from no earlier than a stop's own time before rest, since a policy's last plan may slow down
+for longer than that, and still move.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ TABLE = ROOT / "runs" / "fault_times.json"
 class Outcome:
     """Times [s]. bound: until detection, as the contract promises; zero: from the fault until nothing is commanded.
 
-    hand: from the first tick of the final slow-down until the hand is slower than 2 cm/s for good.
+    hand: from the first tick of the final slow-down, or a stop's time before its end, until the hand stays slower than
+    2 cm/s.
     """
 
     fault: str
@@ -78,7 +80,7 @@ def expect_stop(
     """
     said = _await_words(rig, says, fault_ns)
     _await(lambda: stop_ticks(rig, fault_ns) and rig.records.zero_since(fault_ns), f"never at rest after {fault}")
-    began_ros_ns = _slow_down_began(rig, fault_ns, speed_m_s)
+    began_ros_ns = max(_slow_down_began(rig, fault_ns, speed_m_s), _stop_began_at_least(rig, fault_ns))
     zero_ns = _settled(rig, fault_ns, began_ros_ns)
     outcome = _outcome(rig, fault, fault_ns, bound, zero_ns, began_ros_ns, said)
     _judge(rig, outcome, fault_ns)
@@ -142,6 +144,13 @@ def _slow_down_began(rig: Rig, fault_ns: int, speed_m_s: float) -> int:
     fast = [index for index, tick in enumerate(ticks) if speed(tick) >= AT_CRUISE * speed_m_s]
     assert fast, "there is something to stop"
     return int(ticks[fast[-1] + 1]["ros_ns"])
+
+
+def _stop_began_at_least(rig: Rig, fault_ns: int) -> int:
+    """ROS time at which a stop begins at the earliest, by when it ended. The command must be at rest by now."""
+    zero_ns = rig.records.zero_since(fault_ns)
+    assert zero_ns is not None, "it moved again by itself"
+    return rig.records.ros_ns(zero_ns) - round(rig.contract.stop_time_s * NS_PER_S)
 
 
 def speed(tick: dict[str, Any]) -> float:
