@@ -95,7 +95,8 @@ class VLAConfig:
     """The whole network. views: names of the contract's cameras. width: of every token between the parts.
 
     places: how many places the grounding head is asked for in training, 0 for no such head.
-    memory, reasoning: places for parts that do not exist yet.
+    memory: "external" for one of memory_slots experiences beside the network.
+    reasoning: the place of a part that does not exist yet.
     """
 
     views: tuple[str, ...] = ("front", "wrist", "top")
@@ -107,7 +108,8 @@ class VLAConfig:
     fusion: FusionConfig = FusionConfig()
     decoder: DecoderConfig = DecoderConfig()
     places: Natural = 0
-    memory: Literal["none"] = "none"
+    memory: Literal["none", "external"] = "none"
+    memory_slots: Count = 256
     reasoning: Literal["none"] = "none"
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from vla_ros.errors import ModelError
 from vla_ros.model.backbones import PatchFeatures
 from vla_ros.model.language import CommandTokens, HierarchicalLanguageEncoder
+from vla_ros.model.memory import MemoryState
 from vla_ros.model.relative import state_of
 from vla_ros.model.vision import MultiViewVisionEncoder
 from vla_ros.types import ImageArray, Observation
@@ -23,6 +24,7 @@ class ModelInputs:
 
     images: view -> (B, 3, S, S) uint8, or a frozen backbone's features of them. state: (B, 14), see relative.state_of.
     history: (B, T, D) frame features of earlier instants, oldest first; history_mask: (B, T).
+    memory: what was experienced before, one for each sample or for as many that stand together; None for nothing.
     """
 
     images: Mapping[str, Tensor | PatchFeatures]
@@ -31,6 +33,7 @@ class ModelInputs:
     state: Tensor
     history: Tensor | None = None
     history_mask: Tensor | None = None
+    memory: MemoryState | None = None
 
     def to(self, device: torch.device | str) -> ModelInputs:
         """The same on another device."""
@@ -41,11 +44,16 @@ class ModelInputs:
             self.state.to(device),
             None if self.history is None else self.history.to(device),
             None if self.history_mask is None else self.history_mask.to(device),
+            None if self.memory is None else self.memory.to(device),
         )
 
     def with_history(self, history: Tensor | None, mask: Tensor | None = None) -> ModelInputs:
         """The same with a look back."""
         return replace(self, history=history, history_mask=mask)
+
+    def with_memory(self, memory: MemoryState | None) -> ModelInputs:
+        """The same with what to recall from."""
+        return replace(self, memory=memory)
 
 
 def build_inputs(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vla_ros.errors import ModelError
 from vla_ros.model.actions import ActionEncoder, ActionStatistics
 from vla_ros.model.alignment import AlignmentHead
 from vla_ros.model.chunk_decoder import Memory, Prefix
@@ -25,6 +26,7 @@ from vla_ros.model.fusion import FusedFeatures, HierarchicalFusion
 from vla_ros.model.grounding import GroundingHead, grounding_loss
 from vla_ros.model.inputs import ModelInputs, build_inputs
 from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
+from vla_ros.model.memory import MemoryAugmentedFusion, MemoryState, Recall
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
 from vla_ros.types import ACTION_WIDTH, Observation
 
@@ -36,6 +38,7 @@ class Perception:
     """memory: what the decoder works from. frame_features: (B, D), what a later instant is given as history.
 
     places: (B, places, 3) [m], where the things of the task are, from the tool; None without a head for them.
+    recall: what the experience given with the inputs brought to mind; None where none was given.
     """
 
     memory: Memory
@@ -44,6 +47,7 @@ class Perception:
     language: HierarchicalLanguageFeatures
     fusion: FusedFeatures
     places: Tensor | None
+    recall: Recall | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,8 @@ class VLAModel(nn.Module):
         self.state_encoder = ActionEncoder(ACTION_WIDTH, width)
         self.token_types = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in _TOKEN_TYPES})
         self.fusion = HierarchicalFusion(width, heads, config.fusion.layers, config.fusion.history, dropout)
-        self.memory = nn.Identity()
+        remembers = config.memory == "external"
+        self.memory = MemoryAugmentedFusion(width, config.memory_slots, dropout) if remembers else None
         self.reasoning = nn.Identity()
         self.decoder = make_head(config.decoder, width, heads, dropout)
         steered = any(encoder.backbone.is_steered for encoder in self.vision.all_encoders())
@@ -109,7 +114,8 @@ class VLAModel(nn.Module):
         seen, seen_mask = self._perception_tokens(vision, inputs.state)  # (B, N + 1, D)
         read, read_mask = self._language_tokens(language)  # (B, L + S, D)
         fusion = self.fusion(seen, read, seen_mask, read_mask, inputs.history, inputs.history_mask)
-        fused = self.reasoning(self.memory(fusion.fused_features))
+        recall = self._recall(fusion.fused_features, inputs.memory)
+        fused = self.reasoning(fusion.fused_features if recall is None else recall.fused_features)
         tokens = torch.cat([fusion.vision_attended, fusion.language_attended], dim=1)  # (B, N + 1 + L + S, D)
         mask = torch.cat([seen_mask, read_mask], dim=1)
         places = None
@@ -117,7 +123,16 @@ class VLAModel(nn.Module):
             places = self.grounding(tokens, mask)  # (B, places, 3)
             tokens = torch.cat([tokens, self.grounding.tell(places)], dim=1)
             mask = torch.cat([mask, mask.new_ones(places.shape[:2])], dim=1)
-        return Perception(Memory(tokens, mask, fused), fusion.frame_features, vision, language, fusion, places)
+        return Perception(Memory(tokens, mask, fused), fusion.frame_features, vision, language, fusion, places, recall)
+
+    def remember(self, perception: Perception) -> MemoryState:
+        """The memory that it was perceived with, and what was perceived: found by what was understood of the instant,
+        before anything came to mind, it gives what was seen then. Raises ModelError if it was perceived without.
+        """
+        recall = perception.recall
+        if self.memory is None or recall is None:
+            raise ModelError("what was perceived without a memory cannot be remembered")
+        return self.memory.store_experience(perception.fusion.fused_features, perception.frame_features, recall.memory)
 
     def act(
         self, perception: Perception, prefix: Prefix | None = None, generator: torch.Generator | None = None
@@ -150,6 +165,14 @@ class VLAModel(nn.Module):
         if self.alignment is None:
             return None
         return self.alignment.embed(perception.vision.fused_features, perception.language.global_features)
+
+    def _recall(self, fused: Tensor, memory: MemoryState | None) -> Recall | None:
+        if memory is None:
+            return None
+        if self.memory is None:
+            raise ModelError("a network without a memory was given one; choose memory: external")
+        recall: Recall = self.memory(fused, memory)
+        return recall
 
     def _alignment_loss(self, perception: Perception, input_ids: Tensor) -> Tensor:
         """Equal tokens are one instruction. -> ()"""
