@@ -11,8 +11,9 @@ from pathlib import Path
 from vla_ros.errors import VlaRosError
 
 PACKAGE = "vla_ros"
-# All of a checkpoint that a chunk depends on; what else lies beside it does not count.
+# What every checkpoint has, and what it may have: all that a chunk depends on; what else lies there does not count.
 CHECKPOINT_PARTS = ("config.json", "model.safetensors", "statistics.json", "contract.yaml")
+CHECKPOINT_MEMORY = "memory.safetensors"
 
 
 def config_path(name: str) -> Path:
@@ -54,6 +55,12 @@ def checkpoint_path(name: str) -> Path:
     if name not in shipped:
         raise VlaRosError(f"{name!r} is no folder, and no checkpoint of the package's: {', '.join(shipped) or 'none'}")
     return shipped[name]
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """All files of a checkpoint that a chunk depends on."""
+    memory = folder / CHECKPOINT_MEMORY
+    return [*(folder / part for part in CHECKPOINT_PARTS), *([memory] if memory.is_file() else [])]
 
 
 def digest(files: Iterable[Path]) -> str:

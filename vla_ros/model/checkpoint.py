@@ -1,4 +1,5 @@
-"""A trained network as a folder: config.json, model.safetensors, statistics.json, contract.yaml.
+"""A trained network as a folder: config.json, model.safetensors, statistics.json, contract.yaml; memory.safetensors,
+without which the memory of a network that has one is empty.
 
 What is frozen comes from its package or hub and is not in the file, nor are tokenizer and preprocessing; their digest
 is, so that other ones are refused. Nothing is ever unpickled.
@@ -27,7 +28,10 @@ from vla_ros.contract_file import load_contract
 from vla_ros.errors import ModelError
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.config import from_mapping, to_mapping
+from vla_ros.model.memory import MemoryState
+from vla_ros.model.memory_file import load_memory, save_memory
 from vla_ros.model.vla import VLAModel
+from vla_ros.resources import CHECKPOINT_MEMORY
 
 FORMAT = 1
 CONFIG, WEIGHTS, STATISTICS, CONTRACT = "config.json", "model.safetensors", "statistics.json", "contract.yaml"
@@ -38,16 +42,22 @@ _SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a folder holds. model: in eval mode. is_trained: whether it has learned anything."""
+    """What a folder holds. model: in eval mode. is_trained: whether it has learned anything.
+
+    memory: what it remembers; None for a network without a memory.
+    """
 
     folder: Path
     model: VLAModel
     contract: Contract
     is_trained: bool
+    memory: MemoryState | None
 
 
-def save_checkpoint(folder: Path, model: VLAModel, contract: Contract, is_trained: bool) -> None:
-    """Write a new folder, whole or not at all. contract: of the robot that it is for; is_trained: see Checkpoint.
+def save_checkpoint(
+    folder: Path, model: VLAModel, contract: Contract, is_trained: bool, memory: MemoryState | None = None
+) -> None:
+    """Write a new folder, whole or not at all. contract: of the robot that it is for; the rest: see Checkpoint.
 
     Raises ModelError if there is one already, or it cannot be written.
     """
@@ -64,6 +74,8 @@ def save_checkpoint(folder: Path, model: VLAModel, contract: Contract, is_traine
         plain = json.loads(json.dumps(dataclasses.asdict(contract)))
         (draft / CONTRACT).write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         save_file(_own_tensors(model, frozen), draft / WEIGHTS)
+        if memory is not None:
+            save_memory(draft / CHECKPOINT_MEMORY, memory)
         draft.replace(folder)
     except OSError as error:
         raise ModelError(f"the checkpoint {folder} cannot be written: {error}") from error
@@ -85,7 +97,8 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
             f"{folder}: the backbones, tokenizer or preprocessing here are not those that it was made with: "
             f"install the versions of then, or train it anew"
         )
-    return Checkpoint(folder, model.to(device).eval(), contract, record.is_trained)
+    model = model.to(device).eval()
+    return Checkpoint(folder, model, contract, record.is_trained, _memory(folder / CHECKPOINT_MEMORY, model))
 
 
 @dataclass(frozen=True)
@@ -155,6 +168,15 @@ def _load_weights(model: VLAModel, frozen: frozenset[str], path: Path) -> None:
     if faults:
         raise ModelError(f"{path}: its weights do not fit its {CONFIG}: {'; '.join(faults)}")
     model.load_state_dict(tensors, strict=False)
+
+
+def _memory(path: Path, model: VLAModel) -> MemoryState | None:
+    if model.memory is None:
+        if path.exists():
+            raise ModelError(f"{path} is of no use: by its {CONFIG} the network has no memory")
+        return None
+    empty = model.memory.external_memory.empty()
+    return load_memory(path, empty) if path.exists() else empty
 
 
 def _differ(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], name: str) -> bool:

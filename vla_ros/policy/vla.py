@@ -21,9 +21,12 @@ from vla_ros.control.safety import distance
 from vla_ros.errors import PolicyError, in_one_line
 from vla_ros.model.checkpoint import load_checkpoint
 from vla_ros.model.chunk_decoder import Prefix
+from vla_ros.model.reasoning import Thinking
 from vla_ros.model.relative import to_absolute, to_relative
-from vla_ros.model.vla import VLAModel
+from vla_ros.model.vla import Perception, VLAModel
 from vla_ros.policy.protocol import Needs
+from vla_ros.policy.vla_memory import MEMORY_OPTIONS, Recollection, recollection
+from vla_ros.policy.vla_thinking import THINKING_OPTIONS, Unwatched, thinking_of, watch_of
 from vla_ros.resources import checkpoint_path
 from vla_ros.types import ACTION_WIDTH, NS_PER_S, POSITION, QUATERNION, Chunk, FloatArray, Observation, Pose
 
@@ -35,6 +38,8 @@ _OPTIONS = {
     "committed_s": "how much of the previous chunk is kept while this one is made, in seconds; default: 0.1",
     "untrained": "yes, to run a network that has learned nothing",
     "other_robot": "yes, to run it on another robot than the one whose contract it was made with",
+    **MEMORY_OPTIONS,
+    **THINKING_OPTIONS,
 }
 # The robot is where the previous chunk said it would be, and has moved as it said, or is no longer following it.
 _NEAR_M, _NEAR_RAD = 0.02, 0.1
@@ -55,12 +60,26 @@ class _Moment:
 
 
 class VLAPolicy:
-    """Remembers the last few observations of the instruction that it is following, and the last chunk."""
+    """Knows the last few observations of the instruction that it is following, and the last chunk.
 
-    def __init__(self, model: VLAModel, seed: int, committed_rows: int) -> None:
+    recollection: what it recalls from beyond that, however long ago. thinking: before it acts. watch: of what happens.
+    """
+
+    def __init__(
+        self,
+        model: VLAModel,
+        seed: int,
+        committed_rows: int,
+        recollection: Recollection,
+        thinking: Thinking,
+        watch: Unwatched,
+    ) -> None:
         self._model = model
         self._seed = seed
         self._committed_rows = committed_rows
+        self._recollection = recollection
+        self._thinking = thinking
+        self._watch = watch
         self._instruction = ""
         self._past: tuple[_Moment, ...] = ()
         self.needs = Needs(model.config.views)
@@ -69,13 +88,19 @@ class VLAPolicy:
         """One chunk, absolute, from the observation's instant on."""
         if not self._continues(observation):
             self._past = ()
+            self._watch.forget()
         self._instruction = observation.instruction
         with torch.inference_mode():
             inputs = self._model.inputs([observation]).with_history(self._history())
-            perception = self._model.perceive(inputs)
-            rows = self._model.act(perception, self._prefix(observation), self._generator(observation))[0]
+            inputs = inputs.with_memory(self._recollection.memory)
+            perception = self._model.perceive(inputs, self._thinking.plan)
+            verdict = self._watch.look(self._model, perception, observation)
+            prefix = None if verdict.replan else self._prefix(observation)
+            rows = self._model.decide(perception, prefix, self._generator(observation), self._thinking)[0]
+            self._recollection.experience(self._model, perception, observation.t_obs_ns)
         absolute = to_absolute(rows.double().cpu().numpy(), observation.commanded_pose)
-        chunk = Chunk(observation.t_obs_ns, self._model.config.decoder.dt_s, absolute)
+        said = self._subtask(perception), verdict.surprise, verdict.stop_because
+        chunk = Chunk(observation.t_obs_ns, self._model.config.decoder.dt_s, absolute, *said)
         kept = max(self._model.config.fusion.history, 1)
         moment = _Moment(observation.t_obs_ns, observation.commanded_pose, perception.frame_features[0], chunk)
         self._past = (*self._past, moment)[-kept:]
@@ -105,6 +130,13 @@ class VLAPolicy:
         device = self._model.device
         return Prefix(torch.from_numpy(relative).float().to(device), torch.tensor([len(rows)], device=device))
 
+    def _subtask(self, perception: Perception) -> str:
+        """The first step of the plan, if there is one."""
+        planner, planned = self._model.reasoning.planner, perception.plan
+        if planner is None or planned is None:
+            return ""
+        return next(iter(planner.names_of(planned.plan)[0]), "")
+
     def _generator(self, observation: Observation) -> torch.Generator:
         # Every instant has noise of its own, whatever was asked before.
         return torch.Generator().manual_seed((self._seed * 1_000_003 + observation.t_obs_ns) % 2**63)
@@ -127,7 +159,9 @@ def create(contract: Contract, options: Mapping[str, str]) -> VLAPolicy:
         raise PolicyError(f"{checkpoint.folder} has learned nothing yet; to run it all the same: untrained=yes")
     if not may_be_foreign:
         _check_robot(checkpoint.contract, contract)
-    return VLAPolicy(checkpoint.model, _whole_number(options, "seed", 0), _committed_rows(options, checkpoint.model))
+    seed, committed_rows = _whole_number(options, "seed", 0), _committed_rows(options, checkpoint.model)
+    thinking, watch = thinking_of(options, checkpoint.model), watch_of(options, checkpoint.model)
+    return VLAPolicy(checkpoint.model, seed, committed_rows, recollection(options, checkpoint), thinking, watch)
 
 
 def _check_views(views: tuple[str, ...], contract: Contract) -> None:

@@ -17,7 +17,7 @@ from vla_ros.errors import BagError, ReplayError
 from vla_ros.policy.protocol import Policy
 from vla_ros.policy.registry import create_policy
 from vla_ros.replay.policy_player import RECORDED, Latency
-from vla_ros.resources import CHECKPOINT_PARTS, digest
+from vla_ros.resources import CHECKPOINT_MEMORY, CHECKPOINT_PARTS, checkpoint_files, digest
 from vla_ros.types import Json
 
 VLA = "vla"
@@ -41,7 +41,14 @@ class Subject:
     threads: int = 1
 
     def load(self, contract: Contract) -> Policy:
-        """Anew for each bag: a policy may remember. Raises PolicyError or ModelError."""
+        """Anew for each bag: a policy may remember. Raises PolicyError, ModelError, or ReplayError for the option of
+        a memory that outlives the replay: the next one would decide otherwise.
+        """
+        if self.policy == VLA and "memory_file" in self.options:
+            raise ReplayError(
+                "leave out the option memory_file: a replay begins with the checkpoint's own memory; to begin with a "
+                f"file's, put it into a copy of the checkpoint as {CHECKPOINT_MEMORY}"
+            )
         return create_policy(self.policy, contract, self._all_options())
 
     def identity(self) -> Json:
@@ -53,8 +60,7 @@ class Subject:
         }
         if self.checkpoint is None:
             return facts
-        parts = [self.checkpoint / part for part in CHECKPOINT_PARTS]
-        return {**facts, "checkpoint": digest(parts), "threads": self.threads}
+        return {**facts, "checkpoint": digest(checkpoint_files(self.checkpoint)), "threads": self.threads}
 
     def _all_options(self) -> Mapping[str, str]:
         if self.checkpoint is None:
