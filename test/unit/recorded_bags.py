@@ -23,7 +23,8 @@ from vla_ros.control.safety import Motion
 from vla_ros.learning.recorded.commands import COMMANDED
 from vla_ros.policy.oracle import create
 from vla_ros.policy.sentences import load_sentences
-from vla_ros.sim.robot import SimRobot, SimState
+from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.simulated import SimState
 from vla_ros.types import (
     ANGULAR_VELOCITY,
     GRIPPER,

@@ -14,7 +14,8 @@ from vla_ros.errors import SimError
 from vla_ros.learning.evaluation.suites import MT10
 from vla_ros.policy.metaworld_action import PRIVILEGED_WIDTH, REACH_MAX, REACH_MIN
 from vla_ros.resources import config_path
-from vla_ros.sim.robot import STEP_NS, TASKS, SimRobot
+from vla_ros.sim.robot import TASKS, SimRobot
+from vla_ros.sim.simulated import STEP_NS
 from vla_ros.sim.variations import SPLITS, Variation, parse
 
 CONTRACT = load_contract(config_path("sawyer_sim"))

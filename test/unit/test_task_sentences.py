@@ -11,17 +11,49 @@ import pytest
 import yaml
 
 from vla_ros.errors import PolicyError
-from vla_ros.policy.sentences import HELD_OUT, MIN_TRAINING, TABLE_PATH, essence, load_sentences, normalise
+from vla_ros.policy.driving import COLOURS, TASKS
+from vla_ros.policy.sentences import (
+    HELD_OUT,
+    MIN_TRAINING,
+    ROOM_PATH,
+    TABLE_PATH,
+    essence,
+    load_room_sentences,
+    load_sentences,
+    load_table,
+    normalise,
+)
 from vla_ros.types import is_hold
 
 TABLE = load_sentences()
 ALL = [(task, sentence) for task in TABLE.tasks for sentence in (*TABLE.training(task), *TABLE.held_out(task))]
 
 
-def test_every_meta_world_task_has_sentences_and_nothing_else_has() -> None:
+def test_every_task_of_a_simulated_robot_has_sentences_and_nothing_else_has() -> None:
     from metaworld.policies import ENV_POLICY_MAP
 
-    assert list(TABLE.tasks) == sorted(ENV_POLICY_MAP)
+    assert list(load_table(TABLE_PATH).tasks) == sorted(ENV_POLICY_MAP)
+    assert load_room_sentences().tasks == TASKS
+    assert TABLE.tasks == (*sorted(ENV_POLICY_MAP), *TASKS)
+
+
+def test_a_sentence_of_the_room_names_the_colour_and_no_other() -> None:
+    for task in TASKS:
+        colour = task.split("-")[1]
+        for sentence in (*TABLE.training(task), *TABLE.held_out(task)):
+            assert {word for word in sentence.split() if word in COLOURS} == {colour}
+
+
+def test_sentences_of_a_room_must_be_for_its_shapes(tmp_path: Path) -> None:
+    path = tmp_path / "rooms.yaml"
+    path.write_text(ROOM_PATH.read_text().replace("  ball:", "  cone:"))
+    with pytest.raises(PolicyError, match="shapes: are box, cone, cylinder; must be box, ball, cylinder"):
+        load_room_sentences(path)
+    path.write_text(ROOM_PATH.read_text().replace("move to the {colour} ball", "go to the {colour} ball"))
+    with pytest.raises(
+        PolicyError, match=r"drive-red-ball\.training\[2\].*differs from tasks\.drive-red-ball\.training\[1\]"
+    ):
+        load_room_sentences(path)
 
 
 @pytest.mark.parametrize("task", TABLE.tasks)
@@ -109,7 +141,7 @@ def content() -> dict[str, Any]:
 def load(tmp_path: Path, table: Mapping[str, Any]) -> None:
     path = tmp_path / "table.yaml"
     path.write_text(yaml.safe_dump(dict(table)))
-    load_sentences(path)
+    load_table(path)
 
 
 def test_the_small_table_is_good(tmp_path: Path) -> None:
@@ -183,7 +215,7 @@ def test_another_file_is_refused(tmp_path: Path, text: str, complaint: str) -> N
     path = tmp_path / "table.yaml"
     path.write_text(text)
     with pytest.raises(PolicyError, match=complaint):
-        load_sentences(path)
+        load_table(path)
 
 
 def test_the_table_lies_beside_its_code() -> None:

@@ -14,7 +14,7 @@ from vla_ros.resources import named_file
 
 _INSTALL = "pip install metaworld packaging pyarrow tqdm"
 _DESCRIPTION = """\
-Let Meta-World's scripted experts show tasks on the simulated robot, and record cameras, robot, actions and labels as a
+Let scripted experts show tasks on the simulated robot, and record cameras, robot, actions and labels as a
 dataset in LeRobot's format v3.0. Experts are pushed off their way now and then; what is recorded is what they would
 have done. Failed episodes are kept and marked. The same plan gives the same episodes, with any number of workers; a
 run that was cut short goes on where it was."""
@@ -37,7 +37,9 @@ def add_parsers(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("plan", nargs="?", help="a YAML file, or the name of one in config/collection/")
-    parser.add_argument("--task", action="append", default=[], help="instead of a plan: a Meta-World task; repeatable")
+    parser.add_argument(
+        "--task", action="append", default=[], help="instead of a plan: a task of the robot; repeatable"
+    )
     parser.add_argument("--episodes", type=count, default=50, metavar="N", help="of each --task (50)")
     parser.add_argument("--varied", action="append", help="light, colours, camera or distractors; repeatable")
     parser.add_argument("--seed", type=natural, metavar="N", help="of noise and looks (the plan's, or 0)")
@@ -62,15 +64,18 @@ def _collect(args: argparse.Namespace) -> int:
     from vla_ros.data.writer import DatasetWriter
     from vla_ros.learning.collection import default_workers, missing, perform, record_of, schema_of
     from vla_ros.learning.collection_plan import takes_of
+    from vla_ros.sim.robots import kind_of
     from vla_ros.sim.scenes import check_kinds
-    from vla_ros.sim.views import check_views
 
     check_kinds(args.varied or ())
     plan, name = _plan(args)
     plan = replace(plan, seed=plan.seed if args.seed is None else args.seed, varied=tuple(args.varied or plan.varied))
     output: Path = args.output or Path("data") / name
     contract = load_contract(named_file(args.contract or plan.contract))
-    check_views(tuple(contract.cameras))
+    kind = kind_of(contract)
+    kind.check_views(tuple(contract.cameras))
+    for task in (*plan.tasks, *plan.half_open):
+        kind.check_task(task)
     schema = schema_of(contract, plan, args.video)
     takes, failed = takes_of(plan), 0
     with DatasetWriter(output, schema) as writer:

@@ -13,7 +13,7 @@ from vla_ros.commands.needed import needed
 from vla_ros.commands.values import count, options
 from vla_ros.errors import LearningError, VlaRosError
 from vla_ros.learning.evaluation.names import HORIZON, MEANINGS, METAWORLD, ROS
-from vla_ros.resources import checkpoint_path
+from vla_ros.resources import checkpoint_path, named_file
 
 if TYPE_CHECKING:
     from vla_ros.learning.evaluation.subject import Subject
@@ -64,10 +64,12 @@ def add_parsers(subparsers: Any) -> None:
     add("--suite", action="append", default=[], choices=tuple(MEANINGS), metavar="SUITE", help=what)
     add("--protocol", choices=(_PROTOCOL,), metavar="NAME", help=_PROTOCOL_HELP)
     add("--ros", action="store_true", help=_ROS_HELP)
-    add("--tasks", metavar="TASKS", help="mt10, mt50, or names with commas between (those that it learned, or mt10)")
+    add("--contract", metavar="NAME", help="with --policy: of the simulated robot, by name or file (sawyer_sim)")
+    tasks_help = "mt10, mt50, or names with commas between (those that it learned, or mt10, or all of a base)"
+    add("--tasks", metavar="TASKS", help=tasks_help)
     add("--episodes", type=count, metavar="N", help="of each task and suite (20; 10 of other looks)")
     add("--workers", type=count, metavar="N", help="processes side by side (one per core)")
-    add("--horizon", type=count, metavar="N", help=f"steps of 12.5 ms ({HORIZON})")
+    add("--horizon", type=count, metavar="N", help=f"steps of 12.5 ms ({HORIZON}; of a base 1600)")
     delay = "of inference in seconds, or: measured, under the same load (measured)"
     add("--latency", type=_latency, metavar="S", help=delay)
     add("--output", type=Path, metavar="DIR", help="(the checkpoint's folder)")
@@ -101,7 +103,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     subject = _subject(args)
     trials, over_ros = _trials(args, subject)
     output = args.output or subject.checkpoint or Path("runs") / f"evaluate-{args.policy.replace(':', '-')}"
-    conditions = Conditions(args.horizon or HORIZON, args.latency)
+    conditions = Conditions(args.horizon or subject.kind.horizon, args.latency)
     identity = {**subject.identity(), **conditions.identity()}
     with locked(folder := output / FOLDER):
         log = OutcomeLog(folder, identity, args.fresh)
@@ -123,16 +125,18 @@ def _check(args: argparse.Namespace) -> None:
         raise VlaRosError(
             "name either a checkpoint's folder or a policy: evaluate CHECKPOINT, or evaluate --policy NAME"
         )
+    if args.contract and args.checkpoint:
+        raise VlaRosError("a checkpoint is for the robot of its own contract: leave out --contract")
     if args.protocol and (args.suite or args.ros or args.horizon or args.episodes):
         raise VlaRosError(f"{_PROTOCOL} says what is run: leave out --suite, --ros, --horizon and --episodes")
 
 
 def _subject(args: argparse.Namespace) -> Subject:
-    from vla_ros.learning.evaluation.subject import checkpoint_subject, policy_subject
+    from vla_ros.learning.evaluation.subject import CONTRACT, checkpoint_subject, policy_subject
 
     given = options(args.option)
     if args.policy:
-        return policy_subject(args.policy, given)
+        return policy_subject(args.policy, given, named_file(args.contract or CONTRACT))
     return checkpoint_subject(checkpoint_path(args.checkpoint), given)
 
 
@@ -145,17 +149,21 @@ def _trials(args: argparse.Namespace, subject: Subject) -> tuple[Sequence[Trial]
     if args.protocol:
         return trials(METAWORLD, tasks, table), ()
     suites = args.suite or (["seen_phrasings"] if args.ros else list(MEANINGS))
-    found = {suite: trials(suite, tasks, table, args.episodes) for suite in suites}
+    looks = set(subject.kind.looks)
+    asked = {suite: trials(suite, tasks, table, args.episodes) for suite in suites}
+    found = {suite: [one for one in all_ if set(one.scene.varied) <= looks] for suite, all_ in asked.items()}
     for suite in args.suite:
-        if not found[suite]:
+        if not asked[suite]:
             raise LearningError(f"the suite {suite} needs both tasks of a drawer or a window; choose them with --tasks")
+        if not found[suite]:
+            raise LearningError(f"the suite {suite} cannot be shown: what can be varied is {', '.join(sorted(looks))}")
     over_ros = trials(ROS, tasks, table, args.episodes) if args.ros else ()
-    return [trial for asked in found.values() for trial in asked], over_ros
+    return [trial for group in found.values() for trial in group], over_ros
 
 
 def _tasks(args: argparse.Namespace, subject: Subject) -> tuple[str, ...]:
     from vla_ros.learning.evaluation.subject import trained_tasks
-    from vla_ros.learning.evaluation.suites import MT10, MT50
+    from vla_ros.learning.evaluation.suites import MT10, MT50, usual_tasks
 
     if args.tasks in ("mt10", "mt50"):
         return MT10 if args.tasks == "mt10" else MT50
@@ -164,11 +172,11 @@ def _tasks(args: argparse.Namespace, subject: Subject) -> tuple[str, ...]:
     elif args.protocol:
         return MT50
     else:
-        tasks = trained_tasks(subject.checkpoint) if subject.checkpoint else MT10
+        tasks = trained_tasks(subject.checkpoint) if subject.checkpoint else ()
     for task in tasks:
-        if task not in MT50:
-            raise LearningError(f"'{task}' is not a task; choose mt10, mt50, or from {', '.join(MT50)}")
-    return tasks or MT10
+        if task not in subject.kind.tasks:
+            raise LearningError(f"'{task}' is not a task; choose mt10, mt50, or from {', '.join(subject.kind.tasks)}")
+    return tasks or usual_tasks(subject.kind)
 
 
 def _progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:

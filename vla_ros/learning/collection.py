@@ -20,38 +20,37 @@ from vla_ros.data.schema import IMAGE_PREFIX, Feature, Schema
 from vla_ros.errors import LearningError
 from vla_ros.learning.collection_plan import Plan
 from vla_ros.learning.columns import ACTION, POSE, STATE
-from vla_ros.learning.demonstration import FPS, Demonstration, Take, demonstrate
-from vla_ros.learning.experts import subtask_names
+from vla_ros.learning.demonstration import Demonstration, Take
+from vla_ros.learning.teaching import subtask_names, teaching_of
 from vla_ros.lifetime import end_with
 from vla_ros.policy.sentences import load_sentences
-from vla_ros.sim.objects import THINGS
-from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.simulated import SimulatedRobot
 from vla_ros.sim.views import image_size
 from vla_ros.types import ACTION_WIDTH
 
-_PRIVILEGED = 39
 _AHEAD = 4  # takes that are under way for each worker
 
 
 def schema_of(contract: Contract, plan: Plan, is_video: bool) -> Schema:
     """The columns of a plan's demonstrations, seen by the contract's cameras. Raises LearningError, SimError."""
+    teaching = teaching_of(contract)
     joints = contract.feedback.joint_states.joints
     width, height = image_size(contract.cameras, contract.cameras)
     picture = Feature("video" if is_video else "image", (height, width, 3))
     state = (*STATE, *joints)
     return Schema(
         robot_type=contract.name,
-        fps=FPS,
+        fps=teaching.fps,
         features={
             **{f"{IMAGE_PREFIX}{view}": picture for view in contract.cameras},
             "observation.state": Feature("float32", (len(state),), state),
-            "observation.environment_state": Feature("float32", (_PRIVILEGED,)),
+            "observation.environment_state": Feature("float32", (teaching.privileged,)),
             "action": Feature("float32", (ACTION_WIDTH,), ACTION),
             "subtask_index": Feature("int64", (1,)),
             "is_perturbed": Feature("bool", (1,)),
             "label.grasp_pose": Feature("float32", (7,), POSE),
             "label.has_grasp": Feature("bool", (1,)),
-            "label.visible": Feature("bool", (len(THINGS),), THINGS),
+            "label.visible": Feature("bool", (len(teaching.things),), teaching.things),
             "next.success": Feature("bool", (1,)),
         },
         facts={
@@ -120,18 +119,20 @@ def perform(takes: Sequence[Take], contract: Contract, workers: int) -> Iterator
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_robots: dict[str, SimRobot] = {}
+_robots: dict[str, SimulatedRobot] = {}
 _KEPT_ROBOTS = 12
 
 
 def _perform_one(take: Take, contract: Contract) -> Demonstration:
     """In a worker. Worlds are kept: building one takes as long as a demonstration."""
-    if take.world not in _robots:
+    teaching = teaching_of(contract)
+    key = teaching.kept_for(take)
+    if key not in _robots:
         if len(_robots) >= _KEPT_ROBOTS:
             _robots.pop(next(iter(_robots))).close()
         views = tuple(contract.cameras)
-        _robots[take.world] = SimRobot(take.world, take.variation, views, image_size(contract.cameras, views))
-    return demonstrate(_robots[take.world], take, contract.limits)
+        _robots[key] = teaching.kind.make(take.world, take.variation, views, image_size(contract.cameras, views))
+    return teaching.demonstrate(_robots[key], take, contract.limits)
 
 
 def _be_modest(parent: int) -> None:

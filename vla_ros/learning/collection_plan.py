@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_ros.errors import ContractError, LearningError, PolicyError
 from vla_ros.learning.demonstration import NOISE, Noise, Take
-from vla_ros.learning.experts import subtask_names
+from vla_ros.learning.teaching import subtask_names
 from vla_ros.learning.values import Natural
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.scenes import Kind, Scene

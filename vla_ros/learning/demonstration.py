@@ -23,8 +23,9 @@ from vla_ros.learning.experts import Decision, Expert, subtask_names
 from vla_ros.learning.values import NotNegative, Portion, Range
 from vla_ros.policy.metaworld_action import CONTROL_DT_S, to_gripper, to_velocity
 from vla_ros.sim.objects import THINGS
-from vla_ros.sim.robot import SimRobot, SimState
+from vla_ros.sim.robot import SimRobot
 from vla_ros.sim.scenes import PLAIN, Scene
+from vla_ros.sim.simulated import SimState
 from vla_ros.sim.variations import Variation
 from vla_ros.types import ACTION_WIDTH, GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION, FloatArray
 
@@ -35,7 +36,7 @@ MOVED_M = 0.05  # a drawer or window that began half open
 _FRAMES_AFTER_SUCCESS = 6
 _VISIBLE_PX = 4  # of 64 x 64
 _NO_FORCE = 0.5
-_LAG_STEPS = 2
+LAG_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ class Demonstration:
 
 
 @dataclass(eq=False)
-class _Tape:
-    """What has been recorded so far."""
+class Tape:
+    """What has been recorded so far: view -> PNG files, and column -> rows."""
 
     images: dict[str, list[bytes]] = field(default_factory=dict)
     rows: dict[str, list[NDArray[np.generic]]] = field(default_factory=dict)
 
     def add(self, **values: NDArray[np.generic]) -> None:
+        """One row of each column; "__" stands for the "." of a column's name."""
         for name, value in values.items():
             self.rows.setdefault(name.replace("__", "."), []).append(np.atleast_1d(value))
 
@@ -127,7 +129,7 @@ def demonstrate(robot: SimRobot, take: Take, limits: Limits) -> Demonstration:
     rng = np.random.default_rng((take.seed, take.variation.index))
     robot.reset(take.world, take.variation, take.scene)
     _move_away(robot, rng, take.noise.start_m)
-    tape, success_frame = _Tape(), None
+    tape, success_frame = Tape(), None
     run = _Run(robot, Expert(take.task), Limiter(limits), _Bursts(take.noise, rng), take)
     for frame in range(MAX_STEPS // STEPS_PER_FRAME):
         if run.is_done() and success_frame is None:
@@ -150,7 +152,7 @@ class _Run:
     velocity: FloatArray = field(default_factory=lambda: np.zeros(3))
     gripper: float = _NO_FORCE
     steps: int = 0
-    seen: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=_LAG_STEPS + 1))
+    seen: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=LAG_STEPS + 1))
     started_m: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,7 +164,7 @@ class _Run:
             return self.robot.success
         return moved_as_told(self.take.task, self.started_m, self.robot.opening_m)
 
-    def record_frame(self, tape: _Tape) -> None:
+    def record_frame(self, tape: Tape) -> None:
         """One frame and the steps up to the next."""
         state = self.robot.state()
         for view, image in self.robot.render().items():
@@ -172,7 +174,7 @@ class _Run:
         steps = [self._step() for _ in range(STEPS_PER_FRAME)]
         velocity = np.mean([step.velocity for step in steps], axis=0)
         tape.add(
-            observation__state=_state_row(state, gripper_before),
+            observation__state=state_row(state, gripper_before),
             observation__environment_state=state.privileged[:39].astype(np.float32),
             action=_action_row(state, velocity, steps[0].gripper),
             subtask=np.array(steps[0].decision.phase),
@@ -213,7 +215,7 @@ def moved_as_told(task: str, before_m: float, now_m: float) -> bool:
     return (moved_m if "-open" in task else -moved_m) >= MOVED_M
 
 
-def _state_row(state: SimState, gripper: float) -> NDArray[np.float32]:
+def state_row(state: SimState, gripper: float) -> NDArray[np.float32]:
     """What a robot knows of itself: measured pose 7, commanded pose 7, gripper 1, joint positions. -> (15 + n,)"""
     measured, commanded = state.pose, state.commanded
     parts = (measured.position, measured.quaternion, commanded.position, commanded.quaternion, [gripper])
@@ -233,14 +235,19 @@ def _action_row(state: SimState, velocity: FloatArray, gripper: float) -> NDArra
 def _grasp(columns: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
     """In hindsight: where the hand was when both fingers first had hold of a thing, on all rows up to then."""
     held = columns.pop("held")[:, 0]
-    poses = np.zeros((len(held), 7), np.float32)
-    poses[:, 6] = 1.0
-    has_grasp = np.zeros((len(held), 1), bool)
+    labels = no_grasp(len(held))
     if held.any():
         first = int(held.argmax())
-        poses[: first + 1] = columns["observation.state"][first, :7]
-        has_grasp[: first + 1] = True
-    return {"label.grasp_pose": poses, "label.has_grasp": has_grasp}
+        labels["label.grasp_pose"][: first + 1] = columns["observation.state"][first, :7]
+        labels["label.has_grasp"][: first + 1] = True
+    return labels
+
+
+def no_grasp(rows: int) -> dict[str, NDArray[Any]]:
+    """The labels of an episode in which nothing is taken hold of."""
+    poses = np.zeros((rows, 7), np.float32)
+    poses[:, 6] = 1.0
+    return {"label.grasp_pose": poses, "label.has_grasp": np.zeros((rows, 1), bool)}
 
 
 def _move_away(robot: SimRobot, rng: np.random.Generator, most_m: float) -> None:

@@ -22,6 +22,7 @@ from vla_ros.images import frame_to_rgb
 from vla_ros.learning.experience import Experience, joined, model_states, places_of
 from vla_ros.learning.recorded.columns import IS_BETWEEN, IS_INTERVENTION, OUTCOME
 from vla_ros.model.preprocessing import Preprocessing
+from vla_ros.policy.metaworld_action import OBSERVATION
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.types import Frame
 
@@ -88,7 +89,11 @@ def _demonstrated(dataset: Dataset) -> dict[str, Any]:
     """Of failures nothing is learned."""
     episodes, facts = _episodes(dataset), [episode.facts for episode in dataset.episodes]
     shown = np.array([bool(json.loads(str(fact["scene"]))["shows_goal"]) for fact in facts])
-    places, known = places_of(dataset.column("observation.environment_state"), shown[episodes])
+    privileged = dataset.column("observation.environment_state")
+    # Only Meta-World's observation has places that a network is asked for.
+    places, known = (
+        places_of(privileged, shown[episodes]) if privileged.shape[1] == OBSERVATION.stop else _nowhere(len(episodes))
+    )
     return {
         "places": places,
         "places_known": known,
@@ -103,15 +108,21 @@ def _recorded(dataset: Dataset, weights: Weights) -> dict[str, Any]:
     """Of a policy's failures nothing is learned, but of what a human did in them. Nobody knows where things were."""
     episodes, sentences = _episodes(dataset), load_sentences()
     is_failure = np.array([episode.facts[OUTCOME] == "failure" for episode in dataset.episodes])[episodes]
+    places, known = _nowhere(len(episodes))
     of_policy = np.where(is_failure, 0.0, weights.policy)
     return {
-        "places": np.zeros((len(episodes), 9), np.float32),
-        "places_known": np.zeros((len(episodes), 9), bool),
+        "places": places,
+        "places_known": known,
         "is_pushed": np.zeros(len(episodes), bool),
         "worth": np.where(dataset.column(IS_INTERVENTION), weights.human, of_policy).astype(np.float32),
         "is_start": ~dataset.column(IS_BETWEEN),
         "tasks": tuple(sentences.known_task(episode.task) or episode.task for episode in dataset.episodes),
     }
+
+
+def _nowhere(frames: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Of things of which nobody knows where they are. -> (N, 9), (N, 9)"""
+    return np.zeros((frames, 9), np.float32), np.zeros((frames, 9), bool)
 
 
 def _check_complete(dataset: Dataset, views: Sequence[str]) -> None:

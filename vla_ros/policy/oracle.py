@@ -1,6 +1,6 @@
-"""The oracle: Meta-World's scripted experts, told by a sentence which of them to be.
+"""The oracle: the scripted experts of the simulated robots, told by a sentence which of them to be.
 
-It reads the simulator's privileged state, so it drives only the simulated robot. It is the yardstick for the loop:
+It reads the simulator's privileged state, so it drives only a simulated robot. It is the yardstick for the loop:
 what it loses between the bare environment and the running graph, the loop has lost.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from vla_ros.contract import Contract
 from vla_ros.errors import PolicyError
-from vla_ros.policy import metaworld_action
-from vla_ros.policy.protocol import Needs
-from vla_ros.policy.sentences import load_sentences
+from vla_ros.policy import driving, metaworld_action
+from vla_ros.policy.protocol import Needs, Policy
+from vla_ros.policy.sentences import TABLE_PATH, load_room_sentences, load_table
 from vla_ros.types import LINEAR_VELOCITY, POSITION, Chunk, FloatArray, Observation
 
 # A plan holds the expert's action this long: enough to bridge a hiccup, too short to run far on an old view.
@@ -24,14 +24,14 @@ _HORIZON_S = 0.2
 
 
 class OraclePolicy:
-    """Plans by asking the expert of the task that the instruction names."""
+    """Of the arm. Plans by asking the expert of the task that the instruction names."""
 
     needs = Needs(views=(), privileged=True)
 
     def __init__(self, dt_s: float) -> None:
         self._dt_s = dt_s
         self._horizon = round(_HORIZON_S / dt_s) + 1
-        self._table = load_sentences()
+        self._table = load_table(TABLE_PATH)
         self._experts = _experts()
 
     def predict(self, observation: Observation) -> Chunk:
@@ -49,11 +49,34 @@ class OraclePolicy:
         return Chunk(observation.t_obs_ns, self._dt_s, _within_reach(rows, privileged))
 
 
-def create(contract: Contract, options: Mapping[str, str]) -> OraclePolicy:
-    """The oracle for a robot. It takes no options. Raises PolicyError."""
+class DrivingOracle:
+    """Of the base. Plans by asking the scripted driver for the way to the thing that the instruction names."""
+
+    needs = Needs(views=(), privileged=True)
+
+    def __init__(self, dt_s: float) -> None:
+        self._dt_s = dt_s
+        self._horizon = round(_HORIZON_S / dt_s) + 1
+        self._table = load_room_sentences()
+
+    def predict(self, observation: Observation) -> Chunk:
+        """Hold what the driver does, from the commanded pose on."""
+        thing = driving.thing_of(self._table.task(observation.instruction))
+        privileged = observation.privileged
+        if privileged is None or privileged.shape != (driving.PRIVILEGED_WIDTH,):
+            raise PolicyError("the oracle of the base needs the privileged state that the simulated base sends")
+        drive = driving.decide(privileged, thing)
+        rows = driving.to_rows(drive, observation.commanded_pose, self._dt_s, self._horizon)
+        return Chunk(observation.t_obs_ns, self._dt_s, rows)
+
+
+def create(contract: Contract, options: Mapping[str, str]) -> Policy:
+    """The oracle for a robot, which its joints tell. It takes no options. Raises PolicyError."""
     if options:
         raise PolicyError(f"the oracle takes no options, but was given {', '.join(options)}")
-    return OraclePolicy(1.0 / contract.rates.policy_hz)
+    dt_s = 1.0 / contract.rates.policy_hz
+    is_base = set(contract.feedback.joint_states.joints) == set(driving.WHEELS)
+    return DrivingOracle(dt_s) if is_base else OraclePolicy(dt_s)
 
 
 def _act(expert: Any, observation: FloatArray) -> FloatArray:

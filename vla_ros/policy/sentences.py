@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from vla_ros.errors import ContractError, PolicyError
+from vla_ros.policy.driving import SHAPES, TASKS, THINGS
 from vla_ros.strict import Broken, Check, Problem, build
 from vla_ros.strict_yaml import read_mapping
 from vla_ros.types import is_hold
 
 TABLE_PATH = Path(__file__).with_name("sentences.yaml")
+ROOM_PATH = Path(__file__).with_name("room_sentences.yaml")
+_COLOUR = "{colour}"
 MIN_TRAINING, HELD_OUT = 12, 5
 _EXAMPLES = 5
 _ARTICLES = {"a", "an", "the"}
@@ -38,6 +41,16 @@ class _Content:
 
     opposites: tuple[tuple[str, str], ...]
     tasks: Mapping[str, Phrases]
+
+
+@dataclass(frozen=True)
+class _Rooms:
+    """The file of the rooms, key by key. shapes: shape -> sentences with a place for the colour."""
+
+    shapes: Mapping[str, Phrases]
+
+
+Content = TypeVar("Content", _Content, _Rooms)
 
 
 @dataclass(frozen=True)
@@ -108,19 +121,57 @@ def essence(sentence: str) -> str:
 
 
 @cache
-def load_sentences(path: Path = TABLE_PATH) -> SentenceTable:
+def load_sentences() -> SentenceTable:
+    """Of every task of every simulated robot. Raises PolicyError."""
+    arm, base = load_table(TABLE_PATH), load_room_sentences()
+    return SentenceTable(arm.path.with_name("*sentences.yaml"), {**arm.phrases, **base.phrases}, arm.opposites)
+
+
+@cache
+def load_room_sentences(path: Path = ROOM_PATH) -> SentenceTable:
+    """Of the tasks of a base in a room: what may be said for each shape, in each colour. Raises PolicyError."""
+    shapes = _load(_Rooms, path).shapes
+    if set(shapes) != set(SHAPES):
+        raise PolicyError(f"{path}: shapes: are {', '.join(shapes)}; must be {', '.join(SHAPES)}")
+    phrases = {
+        task: _coloured(shapes[thing.split()[1]], thing.split()[0]) for task, thing in zip(TASKS, THINGS, strict=True)
+    }
+    _refuse(path, list(_bad_sentences(phrases)))
+    return SentenceTable(path, phrases, ())
+
+
+@cache
+def load_table(path: Path) -> SentenceTable:
     """Read and check a table. Raises PolicyError: one line per fault, `file: key.path: what is wrong`."""
+    content = _load(_Content, path)
+    _refuse(path, [*_bad_opposites(content), *_bad_sentences(content.tasks)])
+    return SentenceTable(path, content.tasks, content.opposites)
+
+
+def _load(kind: type[Content], path: Path) -> Content:
     try:
         source = read_mapping(path)
     except ContractError as error:
         raise PolicyError(str(error)) from error
     problems: list[Problem] = []
-    content = build(_Content, source, "", problems)
-    if not isinstance(content, Broken):
-        problems += [*_bad_opposites(content), *_bad_sentences(content.tasks)]
-    if problems or isinstance(content, Broken):
+    content = build(kind, source, "", problems)
+    _refuse(path, problems)
+    assert not isinstance(content, Broken)  # what is broken has a problem
+    return content
+
+
+def _refuse(path: Path, problems: list[Problem]) -> None:
+    """Raises PolicyError if there are any."""
+    if problems:
         raise PolicyError("\n".join(f"{path}: {problem.path}: {problem.text}" for problem in problems))
-    return SentenceTable(path, content.tasks, content.opposites)
+
+
+def _coloured(said: Phrases, colour: str) -> Phrases:
+    """The sentences with a colour in its place."""
+    return Phrases(
+        tuple(sentence.replace(_COLOUR, colour) for sentence in said.training),
+        tuple(sentence.replace(_COLOUR, colour) for sentence in said.held_out),
+    )
 
 
 def _all(phrases: Mapping[str, Phrases]) -> Iterator[tuple[str, str, str]]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
@@ -36,13 +37,17 @@ from vla_ros.ros.status import ERROR, OK, WARNING
 from vla_ros.sim.driver import Driver
 from vla_ros.sim.pacing import Pace
 from vla_ros.sim.photographer import Photographer
-from vla_ros.sim.robot import STEP_NS, TASKS, SimRobot, SimState
+from vla_ros.sim.robots import ROBOT_KINDS, kind_of
+from vla_ros.sim.simulated import STEP_NS, SimState
 from vla_ros.sim.variations import parse
-from vla_ros.types import NS_PER_S, Frame, ImageArray
+from vla_ros.sim.views import image_size
+from vla_ros.types import NS_PER_S, FloatArray, Frame, ImageArray
 
+_TASKS = ("", *(task for kind in ROBOT_KINDS for task in kind.tasks))
+_TASK_HELP = "One of the contract's robot, read at start and by sim/reset; empty: the robot's usual one"
 PARAMETERS = (
     Parameter("contract", str, "Path of the simulated robot's contract (YAML)"),
-    Parameter("task", "reach-v3", "Meta-World task, read at start and by sim/reset", choices=TASKS, read_only=False),
+    Parameter("task", "", _TASK_HELP, choices=_TASKS, read_only=False),
     Parameter("variation", "test:0", "Where things are: split (train or test) and index", read_only=False, read=parse),
     Parameter("realtime_factor", 1.0, "Simulated seconds per second", minimum=0.05, maximum=20.0),
     Parameter("cameras", True, "Draw and publish the contract's cameras"),
@@ -62,8 +67,12 @@ class SimNode(Node):
         super().__init__("sim", parameter_overrides=[RosParameter("use_sim_time", value=False)])
         self._values = declare(self, PARAMETERS)
         self._contract = contract = load_contract(self._values["contract"])
-        self._robot = SimRobot(self._values["task"], parse(self._values["variation"]))
-        self._driver = Driver(contract.timeouts.driver_s)
+        self._kind = kind_of(contract)
+        views = tuple(contract.cameras)
+        self._kind.check_views(views)
+        task, variation = self._values["task"] or self._kind.usual_task, parse(self._values["variation"])
+        self._robot = self._kind.make(task, variation, views, image_size(contract.cameras, views))
+        self._driver = Driver(contract.timeouts.driver_s, len(self._robot.holding()))
         self._deaf_until_ns = 0
         self._pace = Pace(STEP_NS / NS_PER_S, self._values["realtime_factor"])
         self._inbox = Inbox(self.get_logger())
@@ -108,7 +117,7 @@ class SimNode(Node):
             )
             for view, camera in cameras.items()
         }
-        photographer = Photographer(tuple(cameras), (width, height), self._on_pictures)
+        photographer = Photographer(tuple(cameras), (width, height), self._on_pictures, self._robot.look)
         photographer.prepare(self._robot.physics[0])
         return photographer
 
@@ -127,9 +136,9 @@ class SimNode(Node):
             if sample.channel == "gripper":
                 self._driver = self._driver.receive_gripper(sample.value)
             else:
-                self._driver = self._driver.receive_position(sample.value.position, sample.received_ns)
+                self._driver = self._driver.receive(sample.value, sample.received_ns)
         try:
-            self._robot.step(self._driver.goal(steady_ns, before.commanded.position), self._driver.gripper)
+            self._robot.step(self._driver.obeyed(steady_ns, self._robot.holding()), self._driver.gripper)
         except SimError as error:
             self.get_logger().error(f"{error}; putting the world back")
             self._reset_world()
@@ -171,7 +180,7 @@ class SimNode(Node):
         return response
 
     def _reset_world(self) -> None:
-        task = self.get_parameter("task").value
+        task = self.get_parameter("task").value or self._kind.usual_task
         variation = parse(self.get_parameter("variation").value)
         # Told before, so that the guard is disarmed by then, and after, so that nobody keeps a view of the old world.
         self._was_reset.publish(Empty())
@@ -203,18 +212,26 @@ class SimNode(Node):
 
 def _commands(contract: Contract) -> tuple[InputSpec, ...]:
     """What a robot's driver listens to."""
-    if contract.command_interface != "pose" or contract.gripper.interface != "float64":
-        raise ContractError("the simulated robot obeys command_interface pose and gripper.interface float64")
+    if contract.gripper.interface != "float64":
+        raise ContractError("the simulated robots obey gripper.interface float64")
     base, gripper = contract.frames.base, contract.gripper
 
     def opening(msg: Any) -> tuple[float, None]:
         return gripper.opening(reading.from_float(msg)), None
 
-    def pose(msg: Any) -> tuple[Any, int]:
-        return reading.from_pose_stamped(msg, base), reading.from_stamp(msg.header.stamp)
+    def position(msg: Any) -> tuple[FloatArray, int]:
+        return reading.from_pose_stamped(msg, base).position, reading.from_stamp(msg.header.stamp)
 
+    def twist(msg: Any) -> tuple[FloatArray, int]:
+        read = reading.from_twist_stamped(msg, base)
+        return np.concatenate([read.linear, read.angular]), reading.from_stamp(msg.header.stamp)
+
+    obeyed = {
+        "pose": InputSpec("pose", contract.outputs.pose, PoseStamped, NEWEST, position),
+        "twist": InputSpec("twist", contract.outputs.twist, TwistStamped, NEWEST, twist),
+    }
     return (
-        InputSpec("pose", contract.outputs.pose, PoseStamped, NEWEST, pose),
+        obeyed[contract.command_interface],
         InputSpec("gripper", gripper.topic, Float64, OFFERED, opening),
     )
 
@@ -224,7 +241,7 @@ INTERFACES = {
     "joint_states, ee_pose, ee_twist, sim/commanded_pose": "out: measured, and where the robot was told to be",
     "/clock (rosgraph_msgs/Clock)": "out: simulated time, 80 Hz",
     "sim/success (std_msgs/Bool), sim/privileged_state (sensor_msgs/JointState)": "out: what no real robot has",
-    "target_pose, gripper_command": "in: the guard's commands, by the contract's outputs",
+    "target_pose or target_twist, gripper_command": "in: the guard's commands, by the contract's interface and outputs",
     "sim/reset (std_srvs/Trigger)": "service: put the world back, by the parameters task and variation",
     "sim/was_reset (std_msgs/Empty)": "out: the world was put back; the guard disarms",
 }

@@ -25,19 +25,24 @@ class DriverStatus(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Driver:
-    """Immutable: each method returns the next driver or an answer. refused: how many commands were not finite."""
+    """Immutable: each method returns the next driver or an answer.
+
+    width: how many numbers a command has, 3 of a position [m], 6 of a twist [m/s, rad/s]. refused: how many commands
+    were not finite, or not commands.
+    """
 
     timeout_s: float
-    position: FloatArray | None = None
+    width: int
+    command: FloatArray | None = None
     received_ns: int = 0
     gripper: float = _NO_FORCE
     refused: int = 0
 
-    def receive_position(self, position: FloatArray, received_ns: int) -> Driver:
-        """A commanded position, (3,) [m] in the base frame, that arrived at a steady instant."""
-        if position.shape != (3,) or not np.isfinite(position).all():
+    def receive(self, command: FloatArray, received_ns: int) -> Driver:
+        """A command, (width,) in the contract's base frame, that arrived at a steady instant."""
+        if command.shape != (self.width,) or not np.isfinite(command).all():
             return replace(self, refused=self.refused + 1)
-        return replace(self, position=position.copy(), received_ns=received_ns)
+        return replace(self, command=command.copy(), received_ns=received_ns)
 
     def receive_gripper(self, gripper: float) -> Driver:
         """A commanded opening, 0 to 1. It has no timeout: a held object is not dropped because a link broke."""
@@ -47,17 +52,17 @@ class Driver:
 
     def forget(self) -> Driver:
         """As at the start, for a world that was put back; only the count stays."""
-        return Driver(self.timeout_s, refused=self.refused)
+        return Driver(self.timeout_s, self.width, refused=self.refused)
 
     def status(self, now_ns: int) -> DriverStatus:
-        """Whether the newest position is fresh at a steady instant."""
-        if self.position is None:
+        """Whether the newest command is fresh at a steady instant."""
+        if self.command is None:
             return DriverStatus.NEVER_COMMANDED
         silent = now_ns - self.received_ns > self.timeout_s * NS_PER_S
         return DriverStatus.SILENT if silent else DriverStatus.OBEYING
 
-    def goal(self, now_ns: int, commanded: FloatArray) -> FloatArray:
-        """Where to drive. commanded: (3,), where the robot is told to be now: the answer while holding."""
-        if self.position is None or self.status(now_ns) is not DriverStatus.OBEYING:
-            return commanded
-        return self.position
+    def obeyed(self, now_ns: int, holding: FloatArray) -> FloatArray:
+        """What to do. holding: (width,), the command to stay: the answer while nobody is to be obeyed."""
+        if self.command is None or self.status(now_ns) is not DriverStatus.OBEYING:
+            return holding
+        return self.command

@@ -25,10 +25,13 @@ from vla_ros.control.safety import Motion
 from vla_ros.errors import VlaRosError
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.protocol import Policy
-from vla_ros.sim.robot import SimRobot, SimState
+from vla_ros.sim.simulated import SimState, SimulatedRobot
 from vla_ros.types import (
+    ANGULAR_VELOCITY,
     GRIPPER,
+    LINEAR_VELOCITY,
     POSITION,
+    QUATERNION,
     ChunkReply,
     FailureReply,
     FloatArray,
@@ -39,6 +42,7 @@ from vla_ros.types import (
     Pose,
     Request,
     Sample,
+    Twist,
 )
 
 Samples = tuple[Sample[Any], ...]
@@ -82,7 +86,7 @@ class _Loop:
     mail: tuple[tuple[int, Sample[Any]], ...] = ()
 
 
-def run_direct(robot: SimRobot, policy: Policy, instruction: str, max_steps: int) -> EpisodeResult:
+def run_direct(robot: SimulatedRobot, policy: Policy, instruction: str, max_steps: int) -> EpisodeResult:
     """Drive the bare robot by the second row of a new plan at every step: no delay, no limits, no guard."""
     gripper = 0.5
     for step in range(1, max_steps + 1):
@@ -100,26 +104,26 @@ def run_direct(robot: SimRobot, policy: Policy, instruction: str, max_steps: int
         )
         row = policy.predict(observation).rows[1]
         gripper = float(row[GRIPPER])
-        robot.step(row[POSITION], gripper)
+        robot.step(robot.command_of(_motion(row)), gripper)
         if robot.success:
             return EpisodeResult(True, step)
     return EpisodeResult(False, max_steps)
 
 
-def is_solved(robot: SimRobot) -> bool:
-    """Whether the robot's task is solved, as Meta-World says."""
+def is_solved(robot: SimulatedRobot) -> bool:
+    """Whether the robot's task is solved, as its simulation says."""
     return robot.success
 
 
 def run_episode(
-    robot: SimRobot,
+    robot: SimulatedRobot,
     policy: Policy,
     contract: Contract,
     instruction: str,
     max_steps: int,
     inference_ticks: int = 1,
     transport_ticks: int = 1,
-    is_done: Callable[[SimRobot], bool] = is_solved,
+    is_done: Callable[[SimulatedRobot], bool] = is_solved,
 ) -> EpisodeResult:
     """Arm, give the instruction, and let the decision path drive the robot until it is done, or to the end.
 
@@ -196,7 +200,7 @@ def _feedback(state: SimState) -> Samples:
     return tuple(Sample(name, value, state.time_ns, state.time_ns) for name, value in values.items())
 
 
-def _frames(robot: SimRobot, policy: Policy, contract: Contract, state: SimState, step: int) -> Samples:
+def _frames(robot: SimulatedRobot, policy: Policy, contract: Contract, state: SimState, step: int) -> Samples:
     """The views that the policy needs, at the contract's rate; nothing on the steps between."""
     samples = []
     images: Mapping[str, ImageArray] | None = None
@@ -218,12 +222,18 @@ def _answer(policy: Policy, request: Request) -> ChunkReply | FailureReply:
     return ChunkReply(request.id, b"", asked_ns, asked_ns, chunk, 0.0)
 
 
-def _obey(robot: SimRobot, motion: Motion | None, state: SimState) -> FloatArray:
-    """What the robot's driver does: the command, or to stay where it was last told to be. -> that position, (3,)"""
-    position = state.commanded.position if motion is None else motion.pose.position
+def _obey(robot: SimulatedRobot, motion: Motion | None, state: SimState) -> FloatArray:
+    """What the robot's driver does: the command, or to stay. -> the commanded position, (3,)"""
     gripper = None if motion is None else motion.gripper
-    robot.step(position, 0.5 if gripper is None else gripper)
-    return position
+    command = robot.holding() if motion is None else robot.command_of(motion)
+    robot.step(command, 0.5 if gripper is None else gripper)
+    return state.commanded.position if motion is None else motion.pose.position
+
+
+def _motion(row: FloatArray) -> Motion:
+    """A row of a plan as a command. (14,)"""
+    twist = Twist(row[LINEAR_VELOCITY], row[ANGULAR_VELOCITY])
+    return Motion(Pose(row[POSITION], row[QUATERNION]), twist, float(row[GRIPPER]))
 
 
 def _count(result: EpisodeResult, guarded: GuardResult, measured: Pose) -> EpisodeResult:

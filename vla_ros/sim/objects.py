@@ -58,6 +58,13 @@ def thing_of(model: Any, objtype: int, objid: int) -> str:
     return _THINGS.get(root, _OTHER)
 
 
+def body_of(model: Any, objtype: int, objid: int) -> str:
+    """The name of the body that a drawn geom belongs to; empty for anything else."""
+    if objtype != mujoco.mjtObj.mjOBJ_GEOM.value:
+        return ""
+    return str(model.body(int(model.geom_bodyid[objid])).name)
+
+
 def things_touched_by_both_fingers(model: Any, data: Any) -> frozenset[str]:
     """Names of what is in contact with the pads of both fingers."""
     touched: dict[str, set[str]] = {"leftpad": set(), "rightpad": set()}

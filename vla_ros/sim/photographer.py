@@ -17,6 +17,7 @@ import numpy as np
 
 from vla_ros.errors import SimError, in_one_line
 from vla_ros.sim.rendering import Backend, Renderer, choose_backend
+from vla_ros.sim.scenes import PLAIN_LOOK, Look
 from vla_ros.sim.views import check_views
 from vla_ros.types import FloatArray, ImageArray
 
@@ -31,12 +32,19 @@ OnPictures = Callable[[int, Mapping[str, ImageArray]], None]
 class Photographer:
     """Draws every view of one instant at a time. All methods belong to the robot's thread."""
 
-    def __init__(self, view_names: tuple[str, ...], image_size: tuple[int, int], on_pictures: OnPictures) -> None:
+    def __init__(
+        self,
+        view_names: tuple[str, ...],
+        image_size: tuple[int, int],
+        on_pictures: OnPictures,
+        look: Look = PLAIN_LOOK,
+    ) -> None:
         """image_size: width, height. on_pictures: called in the drawing thread with the stamp and view -> picture.
 
-        Raises SimError where nothing can draw.
+        look: the robot's. Raises SimError where nothing can draw.
         """
-        check_views(view_names)
+        check_views(view_names, look.views)
+        self._look = look
         self._views = view_names
         self._size = image_size
         self._on_pictures = on_pictures
@@ -102,7 +110,7 @@ class Photographer:
                 if studio is None or studio.model is not model:
                     if studio is not None:
                         studio.close()
-                    studio = _Studio(model, self._backend, self._size)
+                    studio = _Studio(model, self._backend, self._size, self._look)
                 if state is None:
                     self._idle.set()
                     continue
@@ -117,10 +125,11 @@ class Photographer:
 class _Studio:
     """One model's renderer and a second MjData to pose it in. Belongs to the drawing thread."""
 
-    def __init__(self, model: Any, backend: Backend, size: tuple[int, int]) -> None:
+    def __init__(self, model: Any, backend: Backend, size: tuple[int, int], look: Look) -> None:
         self.model = model
         self._data = mujoco.MjData(model)
         self._renderer = Renderer(model, backend, *size)
+        self._renderer.look = look
 
     def draw(self, state: FloatArray, views: tuple[str, ...]) -> Mapping[str, ImageArray]:
         mujoco.mj_setState(self.model, self._data, state, _STATE)

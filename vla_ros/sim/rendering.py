@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -88,8 +88,8 @@ class Renderer:
         pixels = self._pixels(self._rect)
         return np.ascontiguousarray(pixels[:, ::-1] if view in UPSIDE_DOWN else pixels[::-1])
 
-    def visible(self, data: Any, view: str) -> Mapping[str, int]:
-        """What can be seen: name of a thing (`objects.thing_of`) -> pixels, of a picture of 64 x 64."""
+    def visible(self, data: Any, view: str, named: Callable[[Any, int, int], str] = thing_of) -> Mapping[str, int]:
+        """What can be seen: name of a thing -> pixels, of a picture of 64 x 64. named: as `objects.thing_of`."""
         self._gl.make_current()
         self._update(data, view)
         flags = [mujoco.mjtRndFlag.mjRND_SEGMENT.value, mujoco.mjtRndFlag.mjRND_IDCOLOR.value]
@@ -101,7 +101,7 @@ class Renderer:
         seen: dict[str, int] = {}
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             if number in drawn and number > 0:  # 0 is the background
-                name = thing_of(self._model, *drawn[number])
+                name = named(self._model, *drawn[number])
                 seen[name] = seen.get(name, 0) + count
         return seen
 

@@ -1,24 +1,21 @@
-"""The simulated robot: Meta-World's Sawyer as a robot that is told where its hand should be.
-
-One step is 12.5 ms. The robot runs for ever: it knows no episode, no reward and no end, only whether its task is
-solved at this instant. It belongs to the thread that made it.
-"""
+"""The simulated arm: Meta-World's Sawyer as a robot that is told where its hand should be."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from vla_ros.contract import Box, Vector3
+from vla_ros.control.safety import Motion
 from vla_ros.errors import SimError
-from vla_ros.policy.metaworld_action import CONTROL_DT_S, to_effort
+from vla_ros.policy.metaworld_action import to_effort
 from vla_ros.sim.variations import Variation, draw
-from vla_ros.types import NS_PER_S, FloatArray, ImageArray, JointState, Pose, Twist
+from vla_ros.types import FloatArray, ImageArray, JointState, Pose, Twist
 
 try:
     import mujoco
@@ -32,36 +29,18 @@ except ImportError as _error:
 from vla_ros.sim.objects import things_touched_by_both_fingers
 from vla_ros.sim.rendering import Renderer, choose_backend
 from vla_ros.sim.scenes import PLAIN, PLAIN_LOOK, Look, Originals, Scene, dress, open_to, opening_m
+from vla_ros.sim.simulated import DEFAULT_VARIATION, STEP_NS, SimState
 from vla_ros.sim.views import DEFAULT_VIEWS, check_views
 
-STEP_NS = round(CONTROL_DT_S * NS_PER_S)
 JOINT_NAMES = (*(f"right_j{i}" for i in range(7)), "r_close", "l_close")
 TASKS: tuple[str, ...] = tuple(sorted(ALL_V3_ENVIRONMENTS))
-DEFAULT_VARIATION = Variation("test", 0)
 _FINGERS_APART, _FIST = 3, 0.25  # where in Meta-World's observation; share of the widest opening
 # Where it says what a task is about: two things and the goal.
 _PLACES = [4, 5, 6, 11, 12, 13, 36, 37, 38]
 
 
-@dataclass(frozen=True, eq=False)
-class SimState:
-    """The robot at one instant, in the base frame. twist: of the hand, at the hand.
-
-    commanded: where the robot was told to be, which the hand lags; privileged: (45,), see metaworld_action;
-    time_ns: since the robot was made, never back, not even at a reset.
-    """
-
-    time_ns: int
-    pose: Pose
-    commanded: Pose
-    twist: Twist
-    joints: JointState
-    success: bool
-    privileged: FloatArray
-
-
 class SimRobot:
-    """One Sawyer at one of 50 tasks."""
+    """One Sawyer at one of 50 tasks. See `simulated.SimulatedRobot`."""
 
     def __init__(
         self,
@@ -97,6 +76,16 @@ class SimRobot:
         return self._success
 
     @property
+    def reach(self) -> Box:
+        """The box that Meta-World holds the commanded hand in, which is each task's own."""
+        return Box(_vector(self._environment.mocap_low), _vector(self._environment.mocap_high))
+
+    @property
+    def look(self) -> Look:
+        """How it is drawn."""
+        return self._look
+
+    @property
     def physics(self) -> tuple[Any, Any]:
         """MjModel and MjData, to draw from; nobody else's to change."""
         return self._environment.model, self._environment.data
@@ -123,16 +112,25 @@ class SimRobot:
         mujoco.mj_camlight(self._environment.model, self._environment.data)  # where cameras and lights are now
         self._success = False
 
-    def step(self, commanded_position: FloatArray, gripper: float) -> None:
+    def command_of(self, motion: Motion) -> FloatArray:
+        """The position. -> (3,) [m]"""
+        return motion.pose.position
+
+    def holding(self) -> FloatArray:
+        """Where it was last told to be. -> (3,) [m]"""
+        position: FloatArray = self._environment.data.mocap_pos[0].copy()
+        return position
+
+    def step(self, command: FloatArray, gripper: float) -> None:
         """Drive for 12.5 ms towards a commanded position, at most 1 cm along each axis and within Meta-World's box.
 
-        commanded_position: (3,) [m] in the base frame; gripper: 0 closed to 1 open. Raises SimError for what is not
-        finite, and when the physics breaks.
+        command: (3,) [m] in the base frame; gripper: 0 closed to 1 open. Raises SimError for what is not finite, and
+        when the physics breaks.
         """
-        if not np.isfinite(commanded_position).all() or not np.isfinite(gripper):
+        if not np.isfinite(command).all() or not np.isfinite(gripper):
             raise SimError("a commanded position or gripper is not finite")
         environment = self._environment
-        move = (commanded_position - environment.data.mocap_pos[0]) / environment.action_scale
+        move = (command - environment.data.mocap_pos[0]) / environment.action_scale
         effort = to_effort(float(np.clip(gripper, 0.0, 1.0)))
         self._observation, _, _, _, info = environment.step(np.append(np.clip(move, -1.0, 1.0), effort))
         self._success = bool(info["success"])
@@ -141,13 +139,13 @@ class SimRobot:
             raise SimError(f"the physics of {self._task} broke; reset the robot")
 
     def state(self) -> SimState:
-        """Everything but the pictures."""
+        """Everything but the pictures. privileged: (45,), see metaworld_action."""
         environment = self._environment
         data = environment.data
         return SimState(
             time_ns=self._time_ns,
             pose=_body_pose(data, "hand"),
-            commanded=Pose(data.mocap_pos[0].copy(), _xyzw(data.mocap_quat[0])),
+            commanded=Pose(self.holding(), _xyzw(data.mocap_quat[0])),
             twist=_hand_twist(environment.model, data),
             joints=JointState(JOINT_NAMES, np.array([data.joint(name).qpos[0] for name in JOINT_NAMES])),
             success=self._success,
@@ -219,6 +217,11 @@ def _make_environment(task: str) -> Any:
     environment._set_task_called = True
     environment.max_path_length = sys.maxsize
     return environment
+
+
+def _vector(values: FloatArray) -> Vector3:
+    x, y, z = values.tolist()
+    return x, y, z
 
 
 def _body_pose(data: Any, name: str) -> Pose:

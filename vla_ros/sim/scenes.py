@@ -89,8 +89,8 @@ def check_kinds(names: Sequence[str]) -> None:
             raise SimError(f"'{name}' cannot be varied; choose from {', '.join(KINDS)}")
 
 
-def dress(model: Any, scene: Scene, keep_clear: FloatArray) -> Look:
-    """Make a model look as the scene says. keep_clear: (N, 3) [m], where no distractor may stand.
+def dress(model: Any, scene: Scene, keep_clear: FloatArray, views: Mapping[str, FreeView | str] = VIEWS) -> Look:
+    """Make a model look as the scene says. keep_clear: (N, 3) [m], where no distractor may stand; views: the robot's.
 
     Raises SimError for a kind that there is not.
     """
@@ -102,9 +102,9 @@ def dress(model: Any, scene: Scene, keep_clear: FloatArray) -> Look:
         _vary_light(model, rng["light"])
     if "colours" in scene.varied:
         _vary_colours(model, rng["colours"])
-    look = PLAIN_LOOK
+    look = Look(views)
     if "camera" in scene.varied:
-        look = replace(look, views=_varied_views(model, rng["camera"]))
+        look = replace(look, views=_varied_views(model, rng["camera"], views))
     if "distractors" in scene.varied:
         look = replace(look, distractors=_distractors(rng["distractors"], keep_clear))
     return look
@@ -148,10 +148,12 @@ def _vary_colours(model: Any, rng: np.random.Generator) -> None:
     np.clip(model.geom_rgba, 0.0, 1.0, out=model.geom_rgba)
 
 
-def _varied_views(model: Any, rng: np.random.Generator) -> Mapping[str, FreeView | str]:
+def _varied_views(
+    model: Any, rng: np.random.Generator, places: Mapping[str, FreeView | str]
+) -> Mapping[str, FreeView | str]:
     """Cameras bumped by a few centimetres and degrees."""
     views: dict[str, FreeView | str] = {}
-    for name, place in VIEWS.items():
+    for name, place in places.items():
         if isinstance(place, str):
             bump = rng.uniform(-0.005, 0.005, 3)
             for positions in (model.cam_pos, model.cam_pos0):  # a camera that stands, and one that follows the hand

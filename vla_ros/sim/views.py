@@ -30,14 +30,16 @@ VIEWS: Mapping[str, FreeView | str] = {
     "corner2": "corner4",
 }
 DEFAULT_VIEWS = ("front", "wrist", "top")
+# Of the simulated base: the model's camera on its mast.
+BASE_VIEWS: Mapping[str, FreeView | str] = {"front": "front"}
 UPSIDE_DOWN = frozenset({"corner2"})
 
 
-def check_views(names: tuple[str, ...]) -> None:
-    """Raises SimError for a view that the simulated robot does not have."""
+def check_views(names: tuple[str, ...], there: Mapping[str, FreeView | str] = VIEWS) -> None:
+    """Raises SimError for a view that the simulated robot does not have. there: those that it has."""
     for name in names:
-        if name not in VIEWS:
-            raise SimError(f"'{name}' is not a view of the simulated robot; choose from {', '.join(VIEWS)}")
+        if name not in there:
+            raise SimError(f"'{name}' is not a view of the simulated robot; choose from {', '.join(there)}")
 
 
 def image_size(cameras: Mapping[str, Camera], views: Iterable[str]) -> tuple[int, int]:

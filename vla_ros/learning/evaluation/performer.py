@@ -16,11 +16,12 @@ from vla_ros.control.motion import path_length, smoothness
 from vla_ros.learning.demonstration import moved_as_told
 from vla_ros.learning.evaluation.subject import Subject
 from vla_ros.learning.evaluation.trials import Order, Outcome, Trial
-from vla_ros.policy.metaworld_action import CONTROL_DT_S, REACH_MAX, REACH_MIN
+from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.protocol import Policy
 from vla_ros.policy.registry import create_policy
 from vla_ros.sim.episode import EpisodeResult, is_solved, run_episode
-from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.robots import kind_of
+from vla_ros.sim.simulated import SimulatedRobot
 from vla_ros.sim.views import image_size
 from vla_ros.types import Chunk, FloatArray, Observation
 
@@ -31,8 +32,9 @@ class Performer:
     def __init__(self, subject: Subject) -> None:
         """Load the policy. Raises VlaRosError, in one sentence."""
         self._contract = load_contract(subject.contract)
+        self._kind = kind_of(self._contract)
         self._policy = _Timed(create_policy(subject.policy, self._contract, subject.worker_options))
-        self._robot: SimRobot | None = None
+        self._robot: SimulatedRobot | None = None
 
     def perform(self, order: Order) -> Outcome:
         """Run one trial. Raises SimError."""
@@ -65,22 +67,23 @@ class Performer:
     ) -> None:
         self.close()
 
-    def _in_world(self, trial: Trial) -> SimRobot:
+    def _in_world(self, trial: Trial) -> SimulatedRobot:
         if self._robot is None:
             views = self._policy.needs.views
-            self._robot = SimRobot(trial.world, trial.variation, views, image_size(self._contract.cameras, views))
+            size = image_size(self._contract.cameras, views)
+            self._robot = self._kind.make(trial.world, trial.variation, views, size)
         self._robot.reset(trial.world, trial.variation, trial.scene)
         return self._robot
 
 
-def within_reach(contract: Contract, robot: SimRobot) -> Contract:
+def within_reach(contract: Contract, robot: SimulatedRobot) -> Contract:
     """The contract of this world's robot: what it allows, less where the robot would not follow.
 
     Meta-World holds the commanded hand in a box of each task's. A command beyond it would wind up, and what was learned
     from a hand that does follow would not know of it.
     """
-    reach, allowed = robot.state().privileged, contract.limits.workspace_m
-    least, most = np.maximum(reach[REACH_MIN], allowed.min), np.minimum(reach[REACH_MAX], allowed.max)
+    reach, allowed = robot.reach, contract.limits.workspace_m
+    least, most = np.maximum(reach.min, allowed.min), np.minimum(reach.max, allowed.max)
     box = Box(_vector(least), _vector(most))
     return replace(contract, limits=replace(contract.limits, workspace_m=box))
 
@@ -105,12 +108,12 @@ class _Timed:
         return chunk
 
 
-def _criterion(trial: Trial, before_m: float | None) -> Callable[[SimRobot], bool]:
+def _criterion(trial: Trial, before_m: float | None) -> Callable[[SimulatedRobot], bool]:
     """When a trial is done: as Meta-World says, or, from half open, when the thing has been moved as told."""
     return is_solved if before_m is None else partial(_is_moved, trial.task, before_m)
 
 
-def _is_moved(task: str, before_m: float, robot: SimRobot) -> bool:
+def _is_moved(task: str, before_m: float, robot: SimulatedRobot) -> bool:
     return moved_as_told(task, before_m, robot.opening_m)
 
 

@@ -72,7 +72,7 @@ def evaluate_quickly(
     """
     subject = checkpoint_subject(policy) if isinstance(policy, Path) else policy_subject(policy)
     trials = validation_trials(tasks, load_sentences(), episodes_per_task)
-    orders = [Order(trial, HORIZON, ticks(latency_s)) for trial in trials]
+    orders = [Order(trial, subject.kind.horizon, ticks(latency_s)) for trial in trials]
     with Pool(subject, min(workers, len(orders))) as pool:
         outcomes = list(pool.perform(orders))
     return {

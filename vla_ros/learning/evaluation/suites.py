@@ -12,6 +12,7 @@ from vla_ros.errors import LearningError
 from vla_ros.learning.evaluation.names import BLANK, METAWORLD, ROS
 from vla_ros.learning.evaluation.trials import Phrasing, Trial
 from vla_ros.policy.sentences import SentenceTable
+from vla_ros.sim.robots import RobotKind
 from vla_ros.sim.scenes import PLAIN, Kind, Scene
 from vla_ros.sim.variations import Variation
 
@@ -33,6 +34,11 @@ class Suite:
     episodes: int
     trials: Trials
     beside: str = ""
+
+
+def usual_tasks(kind: RobotKind) -> tuple[str, ...]:
+    """What a robot is tried at, unless told: of the arm's tasks MT10."""
+    return MT10 if set(MT10) <= set(kind.tasks) else kind.tasks
 
 
 def trials(suite: str, tasks: Sequence[str], table: SentenceTable, episodes: int | None = None) -> tuple[Trial, ...]:
