@@ -118,11 +118,24 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """A policy's plan. rows: (H, 14), absolute, in the base frame; row i is for t_obs_ns + i * dt_s."""
+    """A policy's plan. rows: (H, 14), absolute, in the base frame; row i is for t_obs_ns + i * dt_s.
+
+    A policy may say more. subtask: what it is about now, in words. surprise: how far what it sees is from what it had
+    expected, 1 as usual; None where it had expected nothing. stop_because: why it asks not to be followed.
+    """
 
     t_obs_ns: int
     dt_s: float
     rows: FloatArray
+    subtask: str = ""
+    surprise: float | None = None
+    stop_because: str = ""
+
+    @property
+    def said(self) -> dict[str, str | float]:
+        """What the policy says besides its rows, by name; empty for one that says nothing."""
+        fields = {"subtask": self.subtask, "surprise": self.surprise, "stop_because": self.stop_because}
+        return {name: value for name, value in fields.items() if value is not None and value != ""}
 
     @property
     def end_ns(self) -> int:

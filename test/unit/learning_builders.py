@@ -15,7 +15,7 @@ from vla_ros.data.writer import DatasetWriter
 from vla_ros.images import encode
 from vla_ros.learning.collection import facts_of, schema_of
 from vla_ros.learning.collection_plan import Plan, takes_of
-from vla_ros.learning.experience import Experience
+from vla_ros.learning.experience import FAILURE, SUCCESS, Experience
 from vla_ros.types import LINEAR_VELOCITY, FloatArray
 
 TASKS = ("push-v3", "reach-v3")
@@ -31,6 +31,7 @@ def experience(
     successes: Sequence[bool] | None = None,
     fps: int = 20,
     worth: Sequence[float] | None = None,
+    subtasks: Sequence[str] | None = None,
 ) -> Experience:
     """Episodes of so many frames each. velocities: (N, 3) [m/s]; pushed: frames at which somebody pushed.
 
@@ -54,6 +55,8 @@ def experience(
         is_start=np.ones(count, bool),
         episodes=episodes,
         tasks=tuple(tasks or ["push-v3"] * len(lengths)),
+        subtasks=np.array(subtasks or [""] * count),
+        outcomes=np.where(good, SUCCESS, FAILURE),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,8 @@ class PolicyResult:
     def text(self) -> str:
         """Whether the policy commands, and if not why: the status without its numbers."""
         reason, detail = self.trouble
+        if reason is PolicyReason.NONE and self.state.plan is not None:
+            detail = self.state.plan.chunk.subtask
         text = "commanding" if reason is PolicyReason.NONE else f"silent: {reason.value}"
         return text + (f" ({detail})" if detail else "")
 
@@ -72,10 +75,18 @@ def _values(state: PolicyState, now: Now, config: PolicyConfig) -> Mapping[str, 
         "age of the plan": "none"
         if state.plan is None
         else f"{(now.ros_ns - state.plan.chunk.t_obs_ns) / NS_PER_S:.3f} s",
+        **_said(state),
         "last failure": state.trouble[1] or "none",
         **{name: str(count) for name, count in sorted(state.counts.items())},
         **{f"refused {name}": str(count) for name, count in sorted(state.streams.refused.items())},
     }
+
+
+def _said(state: PolicyState) -> Mapping[str, str]:
+    """What the policy says with the plan being followed."""
+    said = {} if state.plan is None else state.plan.chunk.said
+    names = {"subtask": "subtask", "surprise": "surprise", "stop_because": "asks for a stop"}
+    return {names[name]: value if isinstance(value, str) else f"{value:.2f}" for name, value in said.items()}
 
 
 def _trace_of_reply(reply: WorkerReply) -> Json:
@@ -89,11 +100,14 @@ def _trace_of_reply(reply: WorkerReply) -> Json:
     }
     if isinstance(reply, FailureReply):
         return {**entry, "failed": reply.text}
-    return {**entry, "inference_s": reply.inference_s, "chunk_sha256": chunk_sha256(reply.chunk)}
+    chunk = reply.chunk
+    return {**entry, "inference_s": reply.inference_s, "chunk_sha256": chunk_sha256(chunk), **chunk.said}
 
 
 def chunk_sha256(chunk: Chunk) -> str:
     """64 hex digits that name a chunk."""
     digest = hashlib.sha256(f"{chunk.t_obs_ns} {chunk.dt_s!r} {chunk.rows.shape}".encode())
     digest.update(chunk.rows.astype("<f8").tobytes())
+    if chunk.said:
+        digest.update(json.dumps(chunk.said, sort_keys=True).encode())
     return digest.hexdigest()

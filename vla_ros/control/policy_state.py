@@ -28,6 +28,7 @@ class PolicyReason(str, Enum):
     CHUNK_AWAITED = "waiting for the first chunk"
     CHUNK_AHEAD = "waiting for the chunk to begin"
     CHUNK_ENDED = "the chunk has ended"
+    SURPRISED = "surprised"
 
     @property
     def is_fault(self) -> bool:

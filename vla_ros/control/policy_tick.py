@@ -131,6 +131,8 @@ def _why_silent(state: PolicyState, blind: Trouble, now: Now, config: PolicyConf
             return PolicyReason.WORKER_SILENT, f"for {waited_s:.1f} s"
     if state.plan is None:
         return state.trouble if state.trouble != FINE else (PolicyReason.CHUNK_AWAITED, "")
+    if state.plan.chunk.stop_because:
+        return PolicyReason.SURPRISED, state.plan.chunk.stop_because
     return state.trouble if _outlived(state.plan.chunk, now, config) else FINE
 
 

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from vla_ros.learning.augmentation import augmented
 from vla_ros.learning.experience import Experience, chunks_at, stride_of
+from vla_ros.learning.lessons import LessonMaker
 from vla_ros.learning.recipe import PLACES, AugmentationConfig
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.inputs import ModelInputs
+from vla_ros.model.language import CommandTokens
+from vla_ros.model.reasoning import Lessons
 from vla_ros.model.vla import Places, VLAModel
 from vla_ros.policy.sentences import SentenceTable
 from vla_ros.types import POSITION, QUATERNION
@@ -25,17 +28,21 @@ _MEASURED_ON = 20_000  # frames, of statistics
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """targets: (B, H, 14) relative rows; weights: (B, H), 0 where a row does not count; places: of grounding."""
+    """targets: (B, H, 14) relative rows; weights: (B, H), 0 where a row does not count; places: of grounding; lessons:
+    for the parts that reason.
+    """
 
     inputs: ModelInputs
     targets: Tensor
     weights: Tensor
     places: Places
+    lessons: Lessons
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         places = Places(self.places.positions.to(device), self.places.known.to(device))
-        return Batch(self.inputs.to(device), self.targets.to(device), self.weights.to(device), places)
+        tensors = self.targets.to(device), self.weights.to(device)
+        return Batch(self.inputs.to(device), *tensors, places, self.lessons.to(device))
 
 
 class BatchMaker:
@@ -47,27 +54,38 @@ class BatchMaker:
         self._sentences = sentences
         self._horizon = model.config.decoder.horizon
         self._stride = stride_of(experience.fps, model.config.decoder.dt_s)
+        self._lessons = LessonMaker(experience, model.config, self._stride)
 
     def make(self, frames: NDArray[np.int64], seed: Sequence[int], augmentation: AugmentationConfig = _PLAIN) -> Batch:
         """The batch of some frames, (B,). seed: of all that is drawn; the same seed gives the same batch."""
-        experience = self._experience
         rng = np.random.default_rng(tuple(seed))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        pictures = {
-            view: torch.from_numpy(experience.images[view][frames]).permute(0, 3, 1, 2).contiguous()
-            for view in self._model.config.views
-        }
-        states = torch.from_numpy(experience.states[frames])
-        images, present, states = augmented(pictures, states, augmentation, generator)
-        phrasings = [self._phrasings(experience.task_of(int(frame))) for frame in frames]
+        phrasings = [self._phrasings(self._experience.task_of(int(frame))) for frame in frames]
         told = [choices[int(rng.integers(len(choices)))] for choices in phrasings]
-        chunks = chunks_at(experience, frames, self._horizon, self._stride)
+        command = self._model.language.tokenize_commands(told)
+        chunks = chunks_at(self._experience, frames, self._horizon, self._stride)
         return Batch(
-            ModelInputs(images, present, self._model.language.tokenize_commands(told), states),
+            self._inputs(frames, command, augmentation, generator),
             torch.from_numpy(chunks.rows),
             torch.from_numpy(chunks.weights),
             self._places(frames),
+            self._lessons.make(frames, lambda others: self._inputs(others, command, _PLAIN, generator), rng),
         )
+
+    def _inputs(
+        self,
+        frames: NDArray[np.int64],
+        command: CommandTokens,
+        augmentation: AugmentationConfig,
+        generator: torch.Generator,
+    ) -> ModelInputs:
+        pictures = {
+            view: torch.from_numpy(self._experience.images[view][frames]).permute(0, 3, 1, 2).contiguous()
+            for view in self._model.config.views
+        }
+        states = torch.from_numpy(self._experience.states[frames])
+        images, present, states = augmented(pictures, states, augmentation, generator)
+        return ModelInputs(images, present, command, states)
 
     def _phrasings(self, task: str) -> tuple[str, ...]:
         """What may be said for a task; for one that the table lacks there is only what was said."""

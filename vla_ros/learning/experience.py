@@ -32,6 +32,9 @@ from vla_ros.types import (
 # Columns of Meta-World's observation: three numbers for each of the recipe's PLACES.
 _PLACES = (4, 5, 6, 11, 12, 13, 36, 37, 38)
 
+SUCCESS, FAILURE, UNKNOWN = 1, 0, -1
+"""How an episode ended."""
+
 
 @dataclass(frozen=True, eq=False)
 class Experience:
@@ -41,7 +44,8 @@ class Experience:
     as recorded. places: (N, 9) [m], where the task's two things and its goal are. places_known: (N, 9) bool.
     is_pushed: (N,) bool. worth: (N,), how much a chunk that begins at a frame counts; 0 where nothing is to be learned.
     is_start: (N,) bool, whether a chunk may begin at it. episodes: (N,), which one a frame belongs to. tasks: of each
-    episode; where it is none of the simulator's, the sentence.
+    episode; where it is none of the simulator's, the sentence. subtasks: (N,), what each frame is a part of, in words,
+    "" where nobody knows. outcomes: of each episode: SUCCESS, FAILURE or UNKNOWN.
     """
 
     fps: int
@@ -55,6 +59,8 @@ class Experience:
     is_start: NDArray[np.bool_]
     episodes: NDArray[np.int64]
     tasks: tuple[str, ...]
+    subtasks: NDArray[np.str_]
+    outcomes: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.states)
@@ -64,6 +70,12 @@ class Experience:
         """(N,), whether chunks that begin at a frame are shown to a network at all."""
         learned: NDArray[np.bool_] = self.is_start & (self.worth > 0.0)
         return learned
+
+    @property
+    def is_failure(self) -> NDArray[np.bool_]:
+        """(N,), whether a frame is of an episode that is known to have ended badly, and may be shown."""
+        failed: NDArray[np.bool_] = self.is_start & (self.outcomes[self.episodes] == FAILURE)
+        return failed
 
     def task_of(self, frame: int) -> str:
         """The task that a frame's episode is about."""
@@ -176,6 +188,8 @@ def joined(parts: Sequence[Experience]) -> Experience:
         is_start=np.concatenate([part.is_start for part in parts]),
         episodes=np.concatenate([part.episodes + start for part, start in zip(parts, starts, strict=False)]),
         tasks=tuple(task for part in parts for task in part.tasks),
+        subtasks=np.concatenate([part.subtasks for part in parts]),
+        outcomes=np.concatenate([part.outcomes for part in parts]),
     )
 
 

@@ -17,9 +17,10 @@ from tqdm import tqdm
 from vla_ros.data.checks import check_dataset
 from vla_ros.data.episode import image_encoding
 from vla_ros.data.reader import Dataset
+from vla_ros.data.schema import SUBTASK_INDEX
 from vla_ros.errors import DataError, LearningError, MessageError
 from vla_ros.images import frame_to_rgb
-from vla_ros.learning.experience import Experience, joined, model_states, places_of
+from vla_ros.learning.experience import FAILURE, SUCCESS, UNKNOWN, Experience, joined, model_states, places_of
 from vla_ros.learning.recorded.columns import IS_BETWEEN, IS_INTERVENTION, OUTCOME
 from vla_ros.model.preprocessing import Preprocessing
 from vla_ros.policy.metaworld_action import OBSERVATION
@@ -27,10 +28,11 @@ from vla_ros.policy.sentences import load_sentences
 from vla_ros.types import Frame
 
 _CACHE = ".decoded"
-_COLUMNS = ("observation.state", "observation.environment_state", "action", "is_perturbed")
+_COLUMNS = ("observation.state", "observation.environment_state", "action", "is_perturbed", SUBTASK_INDEX)
 _FACTS = ("metaworld_task", "success", "scene")
 _RECORDED_COLUMNS = ("observation.state", "action", IS_INTERVENTION, IS_BETWEEN)
 _RECORDED_FACTS = (OUTCOME,)
+_OUTCOMES = {"success": SUCCESS, "failure": FAILURE}  # what else is said of a recording is not known
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def _demonstrated(dataset: Dataset) -> dict[str, Any]:
         "worth": np.array([bool(fact["success"]) for fact in facts])[episodes].astype(np.float32),
         "is_start": np.ones(len(episodes), bool),
         "tasks": tuple(str(fact["metaworld_task"]) for fact in facts),
+        "subtasks": np.array(dataset.schema.subtasks)[dataset.column(SUBTASK_INDEX)],
+        "outcomes": np.array([SUCCESS if fact["success"] else FAILURE for fact in facts]),
     }
 
 
@@ -117,6 +121,8 @@ def _recorded(dataset: Dataset, weights: Weights) -> dict[str, Any]:
         "worth": np.where(dataset.column(IS_INTERVENTION), weights.human, of_policy).astype(np.float32),
         "is_start": ~dataset.column(IS_BETWEEN),
         "tasks": tuple(sentences.known_task(episode.task) or episode.task for episode in dataset.episodes),
+        "subtasks": np.full(len(episodes), ""),
+        "outcomes": np.array([_OUTCOMES.get(str(episode.facts[OUTCOME]), UNKNOWN) for episode in dataset.episodes]),
     }
 
 

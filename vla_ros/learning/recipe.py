@@ -66,8 +66,8 @@ class Recipe:
     name of one that comes with the package; without, the seed decides its weights. contract: of the robot it is for, by
     name or file. steps: of the optimiser, on batch_size samples each. learning_rate is reached after warmup_steps and
     falls as a cosine to 2 % of itself. ema: how much of the averaged weights each step keeps. clip: largest norm of the
-    gradient. alignment, grounding: weights of these losses beside the action's. checkpoint_steps: how often what a
-    resume needs is written.
+    gradient. alignment, grounding, reasoning: weights of these losses beside the action's, the last one of all that the
+    parts that reason have. checkpoint_steps: how often what a resume needs is written.
     intervention_weight: how much a chunk counts that a human began in a recording of the robot, beside 1 of a
     demonstration. policy_weight: the same of a policy; at 0 nothing that a policy did is learned, which is human-gated
     DAgger (Kelly et al., "HG-DAgger: interactive imitation learning with human experts", 2019).
@@ -87,6 +87,7 @@ class Recipe:
     ema: Share = 0.998
     alignment: NotNegative = 0.1
     grounding: NotNegative = 1.0
+    reasoning: NotNegative = 1.0
     checkpoint_steps: Count = 200
     intervention_weight: NotNegative = 1.0
     policy_weight: NotNegative = 1.0

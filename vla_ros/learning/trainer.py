@@ -128,7 +128,8 @@ class CurriculumTrainer:
 
     def _total(self, losses: Losses) -> Tensor:
         recipe = self.recipe
-        return losses.action + recipe.alignment * losses.alignment + recipe.grounding * losses.grounding
+        perceived = losses.action + recipe.alignment * losses.alignment + recipe.grounding * losses.grounding
+        return perceived + recipe.reasoning * losses.reasoning
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -147,7 +148,7 @@ class CurriculumTrainer:
             batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
             generator = torch.Generator().manual_seed(number)
             with self.accelerator.autocast():
-                losses = self.model.loss(batch.inputs, batch.targets, batch.weights, generator, batch.places)
+                losses = _losses(self.model, batch, generator)
                 rows = self.model(batch.inputs, generator=generator)
             for name, value in _numbers(losses).items():
                 sums[name] = sums.get(name, 0.0) + value * len(frames) / len(some)
@@ -170,7 +171,7 @@ class _Network(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
-        return self.model.loss(batch.inputs, batch.targets, batch.weights, generator, batch.places)
+        return _losses(self.model, batch, generator)
 
 
 class _Swapped(AbstractContextManager[None]):
@@ -191,6 +192,10 @@ class _Swapped(AbstractContextManager[None]):
             kept = ours.detach().clone()
             ours.copy_(theirs)
             theirs.copy_(kept)
+
+
+def _losses(model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
+    return model.loss(batch.inputs, batch.targets, batch.weights, generator, batch.places, batch.lessons)
 
 
 def _precision() -> str:

@@ -50,10 +50,11 @@ class Split:
     held_out: NDArray[np.int64]
 
 
-def split(experience: Experience, share: float) -> Split:
+def split(experience: Experience, share: float, with_failures: bool = False) -> Split:
     """Hold out a share of each task's good episodes, at least one. Raises LearningError if nothing is left.
 
-    An episode is good if there is anything to learn from it.
+    An episode is good if there is anything to learn from it. with_failures: the others are shown in training, too, of
+    which nobody learns how to act, but how it ends.
     """
     rng = np.random.default_rng(_HELD_OUT_SEED)
     held_out = np.zeros(len(experience.tasks), bool)
@@ -66,7 +67,8 @@ def split(experience: Experience, share: float) -> Split:
         held_out[rng.permutation(mine)[: max(1, round(share * len(mine)))]] = True
     frames = np.arange(len(experience))
     unseen = held_out[experience.episodes]
-    return Split(frames[good & ~unseen], frames[good & unseen])
+    shown = good | experience.is_failure if with_failures else good
+    return Split(frames[shown & ~unseen], frames[good & unseen])
 
 
 def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str, Any], rollouts: Rollouts) -> Path:
@@ -86,7 +88,7 @@ def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str,
     experience = load_experience(datasets, preprocessing, weights)
     tasks = tuple(sorted(set(experience.tasks)))
     known = _of_the_simulator(tasks, recipe)
-    parts = split(experience, recipe.validation.share)
+    parts = split(experience, recipe.validation.share, with_failures=recipe.model.foresees)
     if recipe.start is None:
         decoder = recipe.model.decoder
         statistics = measured_statistics(experience, parts.training, decoder.horizon, decoder.dt_s)

@@ -96,7 +96,8 @@ class VLAConfig:
 
     places: how many places the grounding head is asked for in training, 0 for no such head.
     memory: "external" for one of memory_slots experiences beside the network.
-    reasoning: the place of a part that does not exist yet.
+    reasoning: "plan" for a planner, whose vocabulary the subtasks are; "foresee" for a world model, a value, and a
+    refiner of what is chosen by them; "all" for both.
     """
 
     views: tuple[str, ...] = ("front", "wrist", "top")
@@ -110,7 +111,18 @@ class VLAConfig:
     places: Natural = 0
     memory: Literal["none", "external"] = "none"
     memory_slots: Count = 256
-    reasoning: Literal["none"] = "none"
+    reasoning: Literal["none", "plan", "foresee", "all"] = "none"
+    subtasks: tuple[str, ...] = ()
+
+    @property
+    def plans(self) -> bool:
+        """Whether there is a planner."""
+        return self.reasoning in ("plan", "all")
+
+    @property
+    def foresees(self) -> bool:
+        """Whether there is a world model."""
+        return self.reasoning in ("foresee", "all")
 
 
 SIZES: Mapping[str, VLAConfig] = {
@@ -143,7 +155,7 @@ def preset(size: str, views: tuple[str, ...]) -> VLAConfig:
 
 def to_mapping(config: VLAConfig) -> dict[str, Any]:
     """Plain types for JSON."""
-    return {**asdict(config), "views": list(config.views)}
+    return {**asdict(config), "views": list(config.views), "subtasks": list(config.subtasks)}
 
 
 def from_mapping(source: Mapping[str, Any], where: str) -> VLAConfig:
@@ -166,6 +178,9 @@ def validated(config: VLAConfig, where: str) -> VLAConfig:
             decoder.max_prefix >= decoder.horizon,
             f"decoder.max_prefix: {decoder.max_prefix} leaves nothing of {decoder.horizon} rows",
         ),
+        (config.plans and not config.subtasks, "subtasks: a planner needs at least one"),
+        (not config.plans and bool(config.subtasks), "subtasks: without a planner there is no use for them"),
+        (len(set(config.subtasks)) < len(config.subtasks), "subtasks: each name may stand once"),
     )
     lines = "".join(f"\n  {text}" for is_wrong, text in faults if is_wrong)
     if lines:

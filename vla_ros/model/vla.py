@@ -27,6 +27,7 @@ from vla_ros.model.grounding import GroundingHead, grounding_loss
 from vla_ros.model.inputs import ModelInputs, build_inputs
 from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
 from vla_ros.model.memory import MemoryAugmentedFusion, MemoryState, Recall
+from vla_ros.model.reasoning import AT_ONCE, NO_LESSONS, Lessons, PlannedTask, Thinking, VLAReasoningModule
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
 from vla_ros.types import ACTION_WIDTH, Observation
 
@@ -39,6 +40,7 @@ class Perception:
 
     places: (B, places, 3) [m], where the things of the task are, from the tool; None without a head for them.
     recall: what the experience given with the inputs brought to mind; None where none was given.
+    plan: what is to be done, which the memory tells of too; None without a planner.
     """
 
     memory: Memory
@@ -48,6 +50,7 @@ class Perception:
     fusion: FusedFeatures
     places: Tensor | None
     recall: Recall | None
+    plan: PlannedTask | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +59,22 @@ class Losses:
     grounding: of the places, zero without a head for them or without known places.
 
     alignment is zero where the instruction steers the vision backbone: what it has been told it could only repeat.
+    plan, goal, foresight, value, refinement: of the parts that reason, zero without them or without lessons for them.
     """
 
     action: Tensor
     alignment: Tensor
     grounding: Tensor
+    plan: Tensor
+    goal: Tensor
+    foresight: Tensor
+    value: Tensor
+    refinement: Tensor
+
+    @property
+    def reasoning(self) -> Tensor:
+        """Of all parts that reason, together."""
+        return self.plan + self.goal + self.foresight + self.value + self.refinement
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +106,7 @@ class VLAModel(nn.Module):
         self.fusion = HierarchicalFusion(width, heads, config.fusion.layers, config.fusion.history, dropout)
         remembers = config.memory == "external"
         self.memory = MemoryAugmentedFusion(width, config.memory_slots, dropout) if remembers else None
-        self.reasoning = nn.Identity()
+        self.reasoning = VLAReasoningModule(config)
         self.decoder = make_head(config.decoder, width, heads, dropout)
         steered = any(encoder.backbone.is_steered for encoder in self.vision.all_encoders())
         self.alignment = None if steered else AlignmentHead(width)
@@ -107,15 +121,15 @@ class VLAModel(nn.Module):
         """Where its weights are."""
         return self.fusion.level_logits.device
 
-    def perceive(self, inputs: ModelInputs) -> Perception:
-        """Everything before the decoder."""
+    def perceive(self, inputs: ModelInputs, plan: bool = True) -> Perception:
+        """Everything before the decoder. plan: whether a network that can plan does."""
         language = self.language(inputs.command)
         vision = self.vision(inputs.images, inputs.present, condition=language.global_features)
         seen, seen_mask = self._perception_tokens(vision, inputs.state)  # (B, N + 1, D)
         read, read_mask = self._language_tokens(language)  # (B, L + S, D)
         fusion = self.fusion(seen, read, seen_mask, read_mask, inputs.history, inputs.history_mask)
         recall = self._recall(fusion.fused_features, inputs.memory)
-        fused = self.reasoning(fusion.fused_features if recall is None else recall.fused_features)
+        fused = fusion.fused_features if recall is None else recall.fused_features
         tokens = torch.cat([fusion.vision_attended, fusion.language_attended], dim=1)  # (B, N + 1 + L + S, D)
         mask = torch.cat([seen_mask, read_mask], dim=1)
         places = None
@@ -123,7 +137,12 @@ class VLAModel(nn.Module):
             places = self.grounding(tokens, mask)  # (B, places, 3)
             tokens = torch.cat([tokens, self.grounding.tell(places)], dim=1)
             mask = torch.cat([mask, mask.new_ones(places.shape[:2])], dim=1)
-        return Perception(Memory(tokens, mask, fused), fusion.frame_features, vision, language, fusion, places, recall)
+        planned = self.reasoning.plan(language.global_features, fused) if plan else None
+        if planned is not None:
+            tokens = torch.cat([tokens, planned.features], dim=1)
+            mask = torch.cat([mask, planned.plan.mask], dim=1)
+        memory = Memory(tokens, mask, fused)
+        return Perception(memory, fusion.frame_features, vision, language, fusion, places, recall, planned)
 
     def remember(self, perception: Perception) -> MemoryState:
         """The memory that it was perceived with, and what was perceived: found by what was understood of the instant,
@@ -140,6 +159,23 @@ class VLAModel(nn.Module):
         """Rows from what was perceived. generator: of the noise, on any device. -> (B, H, 14), relative and valid."""
         return self.decoder.sample(perception.memory, self.action_statistics, prefix, generator)
 
+    def decide(
+        self,
+        perception: Perception,
+        prefix: Prefix | None = None,
+        generator: torch.Generator | None = None,
+        thinking: Thinking = AT_ONCE,
+    ) -> Tensor:
+        """As act, after as much thought as is asked for. Raises ModelError where the network lacks the parts."""
+        if thinking.acts_at_once:
+            return self.act(perception, prefix, generator)
+
+        def draw(memory: Memory, begun: Prefix | None) -> Tensor:
+            return self.decoder.sample(memory, self.action_statistics, begun, generator)
+
+        rows: Tensor = self.reasoning(perception.memory, prefix, draw, self.action_statistics, thinking)
+        return rows
+
     def forward(
         self, inputs: ModelInputs, prefix: Prefix | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -153,12 +189,16 @@ class VLAModel(nn.Module):
         weights: Tensor | None = None,
         generator: torch.Generator | None = None,
         places: Places | None = None,
+        lessons: Lessons = NO_LESSONS,
     ) -> Losses:
         """target: (B, H, 14) relative rows in physical units; weights: (B, H), 0 for rows that do not count."""
         perception = self.perceive(inputs)
         action = self.decoder.loss(perception.memory, target, self.action_statistics, weights, generator)
         alignment = self._alignment_loss(perception, inputs.command.input_ids)
-        return Losses(action, alignment, self._grounding_loss(perception, places))
+        grounding = self._grounding_loss(perception, places)
+        planned = self._plan_losses(perception, lessons)
+        foreseen = self._outcome_losses(perception, target, weights, generator, lessons)
+        return Losses(action, alignment, grounding, *planned, *foreseen)
 
     def aligned(self, perception: Perception) -> tuple[Tensor, Tensor] | None:
         """What monitor_alignment compares: what is seen and what is said, as unit vectors of one space, (B, D) each."""
@@ -186,6 +226,38 @@ class VLAModel(nn.Module):
         if perception.places is None or places is None:
             return perception.frame_features.new_zeros(())
         return grounding_loss(perception.places, places.positions, places.known)
+
+    def _plan_losses(self, perception: Perception, lessons: Lessons) -> tuple[Tensor, Tensor]:
+        """-> plan, goal"""
+        lesson, zero = lessons.plan, perception.frame_features.new_zeros(())
+        if lesson is None:
+            return zero, zero
+        goal = self._features_of(lesson.goal)
+        said = perception.language.global_features
+        return self.reasoning.plan_losses(said, perception.memory.pooled, goal, lesson, self.action_statistics)
+
+    def _outcome_losses(
+        self,
+        perception: Perception,
+        target: Tensor,
+        weights: Tensor | None,
+        generator: torch.Generator | None,
+        lessons: Lessons,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """-> foresight, value, refinement"""
+        lesson, zero = lessons.outcome, perception.frame_features.new_zeros(())
+        if lesson is None:
+            return zero, zero, zero
+        features, statistics = perception.memory.pooled, self.action_statistics
+        later = self._features_of(lesson.later)
+        drawn = self.decoder.sample(perception.memory, statistics, generator=generator)
+        foresight, value = self.reasoning.outcome_losses(features, later, target, lesson, statistics)
+        return foresight, value, self.reasoning.refinement_loss(features, drawn, target, weights, statistics)
+
+    @torch.no_grad()
+    def _features_of(self, inputs: ModelInputs) -> Tensor:
+        """What is understood of other instants, which nobody learns to see by. -> (B, D)"""
+        return self.perceive(inputs, plan=False).memory.pooled
 
     def _perception_tokens(self, vision: MultiViewFeatures, state: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.state_encoder(self.state_statistics.normalise(state)) + self.token_types["state"]  # (B, D)

@@ -5,6 +5,7 @@ Every decoder checks names, types and shapes and raises WorkerError; whether a c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from vla_ros.policy import wire
 from vla_ros.types import Chunk, FloatArray, ImageArray, Needs, Observation, Pose
 
 PROTOCOL = 1
+MAX_SAID = 200  # letters of what a policy says in words, which go to whoever watches the robot
+_SAID: dict[str, type[Any]] = {"subtask": str, "surprise": float, "stop_because": str}
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def decode_answer(payload: bytes) -> FromWorker:
         return Failure(_field(message, "text", str))
     if kind == "chunk":
         rows = np.asarray(_array(message, "rows", 2), np.float64)
-        chunk = Chunk(_field(message, "t_obs_ns", int), _field(message, "dt_s", float), rows)
+        chunk = Chunk(_field(message, "t_obs_ns", int), _field(message, "dt_s", float), rows, **_said(message))
         return Plan(chunk, _field(message, "inference_s", float))
     raise WorkerError(f"the message's type {kind!r} is not one of hello, failure, chunk")
 
@@ -109,12 +112,23 @@ def decode_answer(payload: bytes) -> FromWorker:
 def _chunk_fields(chunk: Chunk) -> dict[str, Any]:
     try:
         rows = np.asarray(chunk.rows, np.float64)
-        fields = {"t_obs_ns": int(chunk.t_obs_ns), "dt_s": float(chunk.dt_s), "rows": rows}
+        fields = {"t_obs_ns": int(chunk.t_obs_ns), "dt_s": float(chunk.dt_s), "rows": rows, **_said(chunk.said)}
     except (TypeError, ValueError, OverflowError) as error:
         raise WorkerError(f"the chunk is malformed: {error}") from None
     if rows.ndim != 2:
         raise WorkerError(f"the chunk is malformed: its rows have the shape {rows.shape}, not (H, 14)")
     return fields
+
+
+def _said(message: wire.Message) -> dict[str, Any]:
+    """What a policy says besides its rows; as short as it says it. Raises WorkerError."""
+    said = {name: _field(message, name, kind) for name, kind in _SAID.items() if name in message}
+    if not math.isfinite(said.get("surprise", 0.0)):
+        raise WorkerError("the message's 'surprise' is not finite")
+    for name in ("subtask", "stop_because"):
+        if len(said.get(name, "")) > MAX_SAID:
+            raise WorkerError(f"the message's {name!r} is longer than {MAX_SAID} letters")
+    return said
 
 
 def _hello(message: wire.Message) -> Hello:

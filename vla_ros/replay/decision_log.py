@@ -187,7 +187,7 @@ def _reply_entry(reply: ReplyDecision) -> Json:
         "t_obs_ns": reply.t_obs_ns,
         "observation_sha256": reply.observation_sha256,
         "chunk_sha256": reply.chunk_sha256,
-        "chunk": None if chunk is None else {"dt_s": chunk.dt_s, "rows": chunk.rows.tolist()},
+        "chunk": None if chunk is None else {"dt_s": chunk.dt_s, "rows": chunk.rows.tolist(), **chunk.said},
         "failed": reply.failed,
         "inference_s": reply.inference_s,
     }
@@ -250,7 +250,7 @@ def _reply(entry: Json) -> ReplyDecision:
         entry["id"],
         entry["t_obs_ns"],
         entry["observation_sha256"],
-        None if chunk is None else Chunk(entry["t_obs_ns"], chunk["dt_s"], np.array(chunk["rows"])),
+        None if chunk is None else Chunk(**{**chunk, "t_obs_ns": entry["t_obs_ns"], "rows": np.array(chunk["rows"])}),
         entry["chunk_sha256"],
         entry["failed"],
         entry["inference_s"],

@@ -1,0 +1,237 @@
+"""Thinking before acting: a plan for the decoder to work from, and a choice among several chunks by what they lead to.
+
+Shapes: B samples, C candidates, H rows, D width. Choosing among sampled actions by a model of what they lead to is
+planning by random shooting (Nagabandi et al., "Neural network dynamics for model-based deep RL", 2018); here what is
+sampled are a flow decoder's chunks, which are all of the data's kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vla_ros.errors import ModelError
+from vla_ros.model.actions import ActionStatistics
+from vla_ros.model.chunk_decoder import Memory, Prefix
+from vla_ros.model.config import VLAConfig
+from vla_ros.model.inputs import ModelInputs
+from vla_ros.model.planner import GoalPredictor, Plan, TaskPlanner
+from vla_ros.model.refiner import ActionRefiner
+from vla_ros.model.surprise import Calibration
+from vla_ros.model.value import ValueEstimator
+from vla_ros.model.world_model import WorldModel, controls
+
+Draw = Callable[[Memory, Prefix | None], Tensor]
+"""Samples one chunk for every sample of a memory. -> (B, H, 14)"""
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """How much a trained network thinks; nothing here is learned.
+
+    candidates: chunks to choose the best of; refine: whether that is corrected; plan: whether the decoder is told the
+    plan. None of it is done where the network lacks the parts.
+    """
+
+    candidates: int = 1
+    refine: bool = False
+    plan: bool = True
+
+    @property
+    def acts_at_once(self) -> bool:
+        """Whether the decoder's first chunk is the answer."""
+        return self.candidates == 1 and not self.refine
+
+
+AT_ONCE = Thinking()
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedTask:
+    """plan: what is to be done from now on. features: (B, L, D), of its steps, for the decoder; proposals: (B, L, 14),
+    an action for each step, normalised.
+    """
+
+    plan: Plan
+    features: Tensor
+    proposals: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PlanLesson:
+    """What a planner learns from. plan: with done steps, (B,) long, in front. proposals: (B, L, 14) physical.
+
+    goal: the last frames of successes at the same tasks.
+    """
+
+    plan: Plan
+    done: Tensor
+    proposals: Tensor
+    goal: ModelInputs
+
+    def to(self, device: torch.device) -> PlanLesson:
+        """The same on a device."""
+        return PlanLesson(self.plan.to(device), self.done.to(device), self.proposals.to(device), self.goal.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class OutcomeLesson:
+    """What came of it. later: what was seen one row later; counts: (B,), 0 where nothing was.
+
+    success: (B,) bool, how the episode ended; known: (B,), 0 where nobody knows.
+    """
+
+    later: ModelInputs
+    counts: Tensor
+    success: Tensor
+    known: Tensor
+
+    def to(self, device: torch.device) -> OutcomeLesson:
+        """The same on a device."""
+        return OutcomeLesson(
+            self.later.to(device), self.counts.to(device), self.success.to(device), self.known.to(device)
+        )
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a batch teaches the parts that reason; None for what it does not, or where there is no such part."""
+
+    plan: PlanLesson | None = None
+    outcome: OutcomeLesson | None = None
+
+    def to(self, device: torch.device) -> Lessons:
+        """The same on a device."""
+        return Lessons(
+            None if self.plan is None else self.plan.to(device),
+            None if self.outcome is None else self.outcome.to(device),
+        )
+
+
+NO_LESSONS = Lessons()
+
+
+class VLAReasoningModule(nn.Module):
+    """The parts that a configuration asks for; without weights where it asks for none."""
+
+    error_scale: Tensor
+    error_threshold: Tensor
+
+    def __init__(self, config: VLAConfig) -> None:
+        """Raises ModelError for a planner without a vocabulary."""
+        super().__init__()
+        width = config.width
+        self.planner = TaskPlanner(config.subtasks, width, config.heads, config.dropout) if config.plans else None
+        self.goal = GoalPredictor(width) if config.plans else None
+        self.world_model = WorldModel(width) if config.foresees else None
+        self.value = ValueEstimator(width) if config.foresees else None
+        self.refiner = ActionRefiner(config.decoder.horizon, width) if config.foresees else None
+        if config.foresees:  # saved with the weights, on whose errors they were measured
+            self.register_buffer("error_scale", torch.tensor(1.0))
+            self.register_buffer("error_threshold", torch.tensor(math.inf))
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of surprise; nothing is an alarm before there was one. Raises ModelError without a world model."""
+        self._foresight()
+        return Calibration(float(self.error_scale), float(self.error_threshold))
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration) -> None:
+        self._foresight()
+        self.error_scale.fill_(calibration.scale)
+        self.error_threshold.fill_(calibration.threshold)
+
+    def plan(self, language: Tensor, features: Tensor, begun: Plan | None = None) -> PlannedTask | None:
+        """What is to be done, by what is said and seen, (B, D) each; None without a planner.
+
+        begun: what stays of an earlier plan. The plan itself passes no gradient, the features of its steps do.
+        """
+        if self.planner is None or self.goal is None:
+            return None
+        goal = self.goal(language)
+        plan = self.planner.write(goal, features, begun)
+        reading = self.planner(goal, features, plan)
+        return PlannedTask(plan, reading.features, reading.proposals)
+
+    def forward(
+        self, memory: Memory, prefix: Prefix | None, draw: Draw, statistics: ActionStatistics, thinking: Thinking
+    ) -> Tensor:
+        """Draw candidates, foresee, choose, refine. Committed rows stay as they are. -> (B, H, 14)
+
+        Raises ModelError where the network lacks what is asked for.
+        """
+        if thinking.candidates == 1:
+            rows = draw(memory, prefix)
+        else:
+            rows = self._best(memory, prefix, draw, statistics, thinking.candidates)
+        if not thinking.refine:
+            return rows
+        _, _, refiner = self._foresight()
+        refined: Tensor = refiner(memory.pooled, rows, statistics)
+        return refined if prefix is None else prefix.continued_by(refined)
+
+    def foresee(self, features: Tensor, rows: Tensor, statistics: ActionStatistics) -> tuple[Tensor, Tensor]:
+        """Where each chunk leads to, and the log odds that this is a success. features: (B, D); rows: (B, H, 14).
+
+        -> (B, H, D), after each row; (B,). Raises ModelError without a world model.
+        """
+        world_model, value, _ = self._foresight()
+        foretold = world_model(features, controls(rows, statistics))
+        return foretold, value(foretold[:, -1])
+
+    def plan_losses(
+        self, language: Tensor, features: Tensor, goal: Tensor, lesson: PlanLesson, statistics: ActionStatistics
+    ) -> tuple[Tensor, Tensor]:
+        """language, features, and of the lesson's goal: (B, D) each. -> of the plan, written towards the true goal, and
+        of the goal that is predicted. Raises ModelError without a planner.
+        """
+        if self.planner is None or self.goal is None:
+            raise ModelError("this network cannot plan; choose reasoning: plan or all")
+        proposals = statistics.normalise(lesson.proposals)
+        plan = self.planner.loss(goal.detach(), features, lesson.plan, lesson.done, proposals)
+        return plan, self.goal.loss(language, goal)
+
+    def outcome_losses(
+        self, features: Tensor, later: Tensor, rows: Tensor, lesson: OutcomeLesson, statistics: ActionStatistics
+    ) -> tuple[Tensor, Tensor]:
+        """features, and those of one row later: (B, D) each; rows: (B, H, 14), of which the first was carried out.
+
+        -> of the world model and of the value. Raises ModelError without them.
+        """
+        world_model, value, _ = self._foresight()
+        seen = torch.stack((features, later), dim=1)  # (B, 2, D)
+        foresight = world_model.loss(seen, controls(rows[:, :1], statistics), lesson.counts.unsqueeze(1))
+        return foresight, value.loss(features, lesson.success, lesson.known)
+
+    def refinement_loss(
+        self, features: Tensor, drawn: Tensor, target: Tensor, weights: Tensor | None, statistics: ActionStatistics
+    ) -> Tensor:
+        """drawn, target: (B, H, 14); weights: (B, H). -> (). Raises ModelError without a refiner."""
+        _, _, refiner = self._foresight()
+        return refiner.loss(features, drawn, target, statistics, weights)
+
+    def _foresight(self) -> tuple[WorldModel, ValueEstimator, ActionRefiner]:
+        if self.world_model is None or self.value is None or self.refiner is None:
+            raise ModelError("this network cannot foresee; choose reasoning: foresee or all")
+        return self.world_model, self.value, self.refiner
+
+    def _best(
+        self, memory: Memory, prefix: Prefix | None, draw: Draw, statistics: ActionStatistics, count: int
+    ) -> Tensor:
+        many = Memory(*(_repeated(part, count) for part in (memory.tokens, memory.mask, memory.pooled)))
+        begun = None if prefix is None else Prefix(_repeated(prefix.rows, count), _repeated(prefix.length, count))
+        rows = draw(many, begun)  # (B * C, H, 14)
+        _, values = self.foresee(many.pooled, rows, statistics)
+        best = values.reshape(-1, count).argmax(dim=1)  # (B,)
+        first = count * torch.arange(len(best), device=best.device)
+        return rows[first + best]
+
+
+def _repeated(part: Tensor, count: int) -> Tensor:
+    """Every sample so often, one after the other. (B, ...) -> (B * C, ...)"""
+    return part.repeat_interleave(count, dim=0)

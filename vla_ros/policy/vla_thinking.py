@@ -1,0 +1,159 @@
+"""How much the policy `vla` thinks, by its options, and how it watches that what happens is what it expected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_ros.errors import PolicyError
+from vla_ros.geometry import rotation_between
+from vla_ros.model.reasoning import Thinking
+from vla_ros.model.surprise import Escalation, escalate
+from vla_ros.model.vla import Perception, VLAModel
+from vla_ros.types import (
+    ACTION_WIDTH,
+    ANGULAR_VELOCITY,
+    GRIPPER,
+    LINEAR_VELOCITY,
+    NS_PER_S,
+    QUATERNION,
+    FloatArray,
+    Observation,
+    Pose,
+)
+
+THINKING_OPTIONS = {
+    "candidates": "chunks of a flow, of which the one that the network foresees most of is followed; default: 1",
+    "refine": "yes, to correct the chunk by what the network has learned of such ones; default: no",
+    "plan": "no, to act without the plan that a network makes; default: yes",
+    "surprise": "tell, to say how far what is seen is from what was expected; stop, to plan anew and to ask for a stop "
+    "too where that lasts; default: no",
+}
+PATIENCE_S = 1.0
+"""How long a surprise lasts before a stop is asked for: a chunk made after the first one has had time to mend it."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """surprise, stop_because: as of a Chunk; replan: whether what was planned before is to be dropped."""
+
+    surprise: float | None = None
+    replan: bool = False
+    stop_because: str = ""
+
+
+class Unwatched:
+    """Expects nothing."""
+
+    def look(self, model: VLAModel, perception: Perception, observation: Observation) -> Verdict:
+        """Something was perceived at an observation."""
+        return Verdict()
+
+    def forget(self) -> None:
+        """What comes does not continue what was."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """features: (1, D)."""
+
+    t_obs_ns: int
+    commanded_pose: Pose
+    features: Tensor
+
+
+class Watch(Unwatched):
+    """Compares what is seen with what the last look and the commands since then led to expect, whoever gave them."""
+
+    def __init__(self, is_told_only: bool) -> None:
+        self._is_told_only = is_told_only
+        self._last: _Seen | None = None
+        self._since_ns: int | None = None
+
+    def look(self, model: VLAModel, perception: Perception, observation: Observation) -> Verdict:
+        """How surprising it is, and what follows from that; a chunk that follows from a stop may be followed again as
+        soon as what is seen is as expected.
+        """
+        surprise = self._surprise(model, perception, observation)
+        self._last = _Seen(observation.t_obs_ns, observation.commanded_pose, perception.memory.pooled)
+        if self._is_told_only:
+            return Verdict(surprise)
+        threshold = model.reasoning.calibration.threshold
+        now_ns = observation.t_obs_ns
+        step, self._since_ns = escalate(surprise, self._since_ns, now_ns, threshold, PATIENCE_S)
+        if step is not Escalation.STOP or surprise is None:
+            return Verdict(surprise, step is Escalation.REPLAN)
+        words = (
+            f"what is seen is {surprise:.1f} times as far from what was expected as usual, {threshold:.1f} is allowed"
+        )
+        return Verdict(surprise, True, words)
+
+    def forget(self) -> None:
+        """Expect nothing of the next look."""
+        self._last = self._since_ns = None
+
+    def _surprise(self, model: VLAModel, perception: Perception, observation: Observation) -> float | None:
+        if self._last is None:
+            return None
+        driven = driven_rows(self._last, observation, model.config.decoder.dt_s)
+        rows = torch.from_numpy(driven).float().unsqueeze(0).to(model.device)  # (1, n, 14)
+        foretold, _ = model.reasoning.foresee(self._last.features, rows, model.action_statistics)
+        error = (foretold[0, -1] - perception.memory.pooled[0]).square().mean().sqrt()
+        return model.reasoning.calibration.surprise(float(error))
+
+
+def driven_rows(before: _Seen, now: Observation, dt_s: float) -> FloatArray:
+    """How the robot was commanded from one look to the next, evenly: rows of which velocities and gripper count.
+
+    -> (n, 14), n the whole number of rows that is nearest, at least one
+    """
+    elapsed_s = (now.t_obs_ns - before.t_obs_ns) / NS_PER_S
+    count = max(1, round(elapsed_s / dt_s))
+    rows = np.zeros((count, ACTION_WIDTH))
+    rows[:, QUATERNION] = (0.0, 0.0, 0.0, 1.0)
+    moved_s = count * dt_s
+    was, there = before.commanded_pose, now.commanded_pose
+    rows[:, LINEAR_VELOCITY] = (there.position - was.position) / moved_s
+    rows[:, ANGULAR_VELOCITY] = rotation_between(was.quaternion, there.quaternion) / moved_s
+    rows[:, GRIPPER] = now.gripper
+    return rows
+
+
+def thinking_of(options: Mapping[str, str], model: VLAModel) -> Thinking:
+    """As the options ask for. Raises PolicyError where the network cannot."""
+    config = model.config
+    text = options.get("candidates", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise PolicyError(f"the option candidates is {text!r}; it must be a whole number of at least 1")
+    refine, plan = (_choice(options, *of) for of in (("refine", ("no", "yes")), ("plan", ("yes", "no"))))
+    if (int(text) > 1 or refine == "yes") and not config.foresees:
+        raise PolicyError(
+            "candidates and refine are for networks that foresee; this one's reasoning is " + config.reasoning
+        )
+    if int(text) > 1 and config.decoder.kind != "flow":
+        raise PolicyError(f"candidates are for a flow decoder; all of a {config.decoder.kind} decoder's are the same")
+    return Thinking(int(text), refine == "yes", plan == "yes")
+
+
+def watch_of(options: Mapping[str, str], model: VLAModel) -> Unwatched:
+    """As the options ask for. Raises PolicyError where the network expects nothing, or nobody knows what is usual."""
+    how = _choice(options, "surprise", ("no", "tell", "stop"))
+    if how == "no":
+        return Unwatched()
+    if not model.config.foresees:
+        raise PolicyError(f"surprise is for networks that foresee; this one's reasoning is {model.config.reasoning}")
+    if how == "stop" and not np.isfinite(model.reasoning.calibration.threshold):
+        raise PolicyError("surprise=stop needs a network whose surprise has been calibrated; surprise=tell does not")
+    return Watch(is_told_only=how == "tell")
+
+
+def _choice(options: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """The first one where nothing is said."""
+    text = options.get(name, choices[0])
+    if text not in choices:
+        raise PolicyError(f"the option {name} is {text!r}; choose {', '.join(choices[:-1])} or {choices[-1]}")
+    return text
