@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,7 +17,7 @@ from vla_ros.policy.protocol import Policy
 from vla_ros.policy.registry import create_policy
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.resources import CHECKPOINT_PARTS
-from vla_ros.types import Chunk, Needs, Observation
+from vla_ros.types import ACTION_WIDTH, QUATERNION, Chunk, Needs, Observation
 
 _CHANGE = "change"
 _TOO_LARGE = 1.5
@@ -80,19 +79,20 @@ def in_bf16(source: Path, folder: Path) -> Path:
 
 
 def without_normalisation(source: Path, folder: Path) -> Path:
-    """A copy that takes actions and states as the network has them: mean 0, deviation 1."""
-    return _with_statistics(source, folder, {"mean": lambda _: 0.0, "std": lambda _: 1.0})
+    """A copy that takes actions and states as the network has them: mean 0, but for rotations, and deviation 1."""
+    return _with_statistics(source, folder, {"mean": _none_but_rotation, "std": lambda values: [1.0] * len(values)})
 
 
 def with_large_actions(source: Path, folder: Path) -> Path:
     """A copy with another robot's normalisation: actions come out half as large again."""
-    return _with_statistics(source, folder, {"std": lambda value: _TOO_LARGE * value}, ("action_statistics",))
+    changes = {"std": lambda values: [_TOO_LARGE * value for value in values]}
+    return _with_statistics(source, folder, changes, ("action_statistics",))
 
 
 def _with_statistics(
     source: Path,
     folder: Path,
-    changes: Mapping[str, Any],
+    changes: Mapping[str, Callable[[list[float]], list[float]]],
     parts: tuple[str, ...] = ("action_statistics", "state_statistics"),
 ) -> Path:
     _copy(source, folder)
@@ -100,9 +100,15 @@ def _with_statistics(
     statistics = json.loads(path.read_text(encoding="utf-8"))
     for part in parts:
         for name, change in changes.items():
-            statistics[part][name] = [change(value) for value in statistics[part][name]]
+            statistics[part][name] = change(statistics[part][name])
     path.write_text(json.dumps(statistics), encoding="utf-8")
     return folder
+
+
+def _none_but_rotation(mean: list[float]) -> list[float]:
+    """A quaternion of zeros is refused when the checkpoint is loaded."""
+    rotation = range(ACTION_WIDTH)[QUATERNION]
+    return [value if place in rotation else 0.0 for place, value in enumerate(mean)]
 
 
 def _copy(source: Path, folder: Path) -> None:
