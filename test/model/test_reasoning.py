@@ -142,7 +142,7 @@ def test_a_refiner_that_has_learned_nothing_changes_nothing() -> None:
     assert torch.equal(decided(built, perception, Thinking(refine=True)), decided(built, perception, Thinking()))
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_a_refiner_learns_what_chunks_lack_and_gives_valid_rows() -> None:
     torch.manual_seed(0)
     refiner = ActionRefiner(HORIZON, 16)

@@ -105,14 +105,14 @@ def test_what_is_malformed_is_neither_sent_nor_believed(said: dict[str, Any]) ->
 
 @dataclass
 class WarySeeker(LightSeeker):
-    """Says what it does, and asks for a stop at every third look."""
+    """Says what it does, and asks for a stop half of the time."""
 
     looks: int = 0
 
     def predict(self, observation: Observation) -> Chunk:
         self.looks += 1
         surprise = float(np.sin(self.looks)) + 1.0
-        stop_because = "too bright" if self.looks % 3 == 0 else ""
+        stop_because = "too bright" if self.looks % 12 >= 6 else ""
         return replace(super().predict(observation), subtask="seek", surprise=surprise, stop_because=stop_because)
 
 

@@ -134,12 +134,11 @@ class TaskPlanner(nn.Module):
         target: Plan,
         done: Tensor | None = None,
         proposals: Tensor | None = None,
-        known: Tensor | None = None,
     ) -> Tensor:
         """Cross-entropy of every step and of the stop, each told what came before it; and of proposals. -> ()
 
-        done: (B,) long, steps that are given and not learned. proposals: (B, L, 14) normalised, mean squared errors are
-        counted where known, (B, L) bool, or at every step that counts.
+        done: (B,) long, steps that are given and not learned. proposals: (B, L, 14) normalised; their squared error
+        counts at every step of the plan.
         """
         reading = self(goal, state, target)
         length = target.length.unsqueeze(-1)  # (B, 1)
@@ -153,8 +152,7 @@ class TaskPlanner(nn.Module):
         if proposals is None:
             return loss
         off = (reading.proposals - proposals).square().mean(dim=-1)  # (B, L)
-        is_known = target.mask if known is None else target.mask & known
-        return loss + weighted_mean(off, is_known.to(off.dtype))
+        return loss + weighted_mean(off, target.mask.to(off.dtype))
 
     def plan_of(self, names: Sequence[Sequence[str]]) -> Plan:
         """Plans by their subtasks' names. Raises ModelError that lists the names."""
