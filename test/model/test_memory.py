@@ -22,7 +22,7 @@ WIDTH, KEY, SLOTS = 16, 8, 6
 PARTS = tuple(field.name for field in fields(MemoryState))
 
 
-def external(slots: int = SLOTS, near: float = 0.98) -> ExternalMemory:
+def external(slots: int = SLOTS, near: float = 0.95) -> ExternalMemory:
     torch.manual_seed(0)
     return ExternalMemory(slots, WIDTH, KEY, near)
 
