@@ -38,8 +38,8 @@ whether its bar is met; the numbers are also written to runs/bench/<name>.json.
             (about 4 min)
   latency   from the newest camera frame to the first command that used it, beside a bare rclpy node that sends three
             images back (about 5 min)
-  gates     whether conditions on replayed bags tell networks as good as mt10 from wrong ones: 24 bags of it at work in
-            simulation, half of them to set the bounds, seven networks (about 8 min; goes on with what is there)
+  gates     whether conditions on replayed bags tell networks as good as mt10 from wrong ones: 48 bags of it at work in
+            simulation, half of them to set the bounds, seven networks (about 15 min; goes on with what is there)
   oracle    the oracle's success on Meta-World's MT10, 10 unseen variations each: on the bare robot, through the
             decision path in one process, and over ROS between processes (about 15 min). Every episode is written down
             as it ends: a run that was cut short goes on where it was, as long as code and contract are the same, and
