@@ -19,7 +19,6 @@ from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig, from_mapping, to_mapping
-from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.reasoning import Lessons, OutcomeLesson, PlanLesson, Thinking, VLAReasoningModule
 from vla_ros.model.refiner import ActionRefiner
 from vla_ros.model.vla import Perception, VLAModel
@@ -179,19 +178,17 @@ def test_a_plan_is_told_to_the_decoder_unless_it_is_switched_off() -> None:
     assert torch.equal(decided(built, nothing, Thinking()), decided(built, silent, Thinking()))
 
 
-def lessons(built: VLAModel, inputs: ModelInputs) -> Lessons:
-    config = built.config
-    planner = built.reasoning.planner
-    plan = planner and PlanLesson(
-        planner.plan_of([SUBTASKS, SUBTASKS[1:]]),
-        torch.tensor([1, 0]),
-        rows(8, 3, 2),
-        built.inputs([observation(5)] * 2),
-    )
-    outcome = OutcomeLesson(
-        built.inputs([observation(2), observation(3)]), torch.ones(2), torch.tensor([True, False]), torch.ones(2)
-    )
-    return Lessons(plan, outcome if config.foresees else None)
+def lessons(built: VLAModel) -> Lessons:
+    """For the parts that it has."""
+    planner, goal = built.reasoning.planner, built.inputs([observation(5)] * 2)
+    plan = outcome = None
+    if planner is not None:
+        steps = planner.plan_of([SUBTASKS, SUBTASKS[1:]])
+        plan = PlanLesson(steps, torch.tensor([1, 0]), rows(8, 3, 2), goal)
+    if built.config.foresees:
+        later = built.inputs([observation(2), observation(3)])
+        outcome = OutcomeLesson(later, torch.ones(2), torch.tensor([True, False]), torch.ones(2))
+    return Lessons(plan, outcome)
 
 
 def test_every_part_that_reasons_learns_and_only_the_planner_teaches_who_sees() -> None:
@@ -199,7 +196,7 @@ def test_every_part_that_reasons_learns_and_only_the_planner_teaches_who_sees() 
     for layer in (built.reasoning.world_model.change, built.reasoning.refiner.change):  # type: ignore[union-attr]
         torch.nn.init.normal_(layer.weight)
     inputs = built.inputs([observation(0), observation(1, "close the window")])
-    losses = built.loss(inputs, rows(1, HORIZON, 2), generator=noise(), lessons=lessons(built, inputs))
+    losses = built.loss(inputs, rows(1, HORIZON, 2), generator=noise(), lessons=lessons(built))
     (losses.foresight + losses.value + losses.refinement).backward(retain_graph=True)
     assert all(value.grad is None for name, value in built.named_parameters() if not name.startswith("reasoning."))
     (losses.plan + losses.goal).backward()
@@ -212,10 +209,10 @@ def test_every_part_that_reasons_learns_and_only_the_planner_teaches_who_sees() 
 def test_what_a_network_lacks_has_no_loss(reasoning: str) -> None:
     built = network(reasoning)
     inputs = built.inputs([observation(0), observation(1)])
-    losses = built.loss(inputs, rows(1, HORIZON, 2), generator=noise(), lessons=lessons(built, inputs))
-    expected = {"none": set(), "plan": {"plan", "goal"}, "foresee": {"foresight", "value", "refinement"}}[reasoning]
+    losses = built.loss(inputs, rows(1, HORIZON, 2), generator=noise(), lessons=lessons(built))
+    expected = {"none": [], "plan": ["plan", "goal"], "foresee": ["foresight", "value", "refinement"]}
     parts = ("plan", "goal", "foresight", "value", "refinement")
-    assert {part for part in parts if getattr(losses, part) > 0.0} == expected
+    assert [part for part in parts if getattr(losses, part) > 0.0] == expected[reasoning]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def recipe_file(folder: Path, data: Path, **model: Any) -> Path:
     return path
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_every_part_learns_and_is_in_the_checkpoint(data: Path, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     try:
