@@ -192,7 +192,7 @@ def test_the_heads_learn_what_tokens_tell(network: MultiTaskVLANetwork) -> None:
     outputs = network(memory())
     assert torch.equal(outputs.task_probabilities.argmax(dim=1), wanted[SELECTOR].values)
     assert torch.equal(outputs.detection > 0.0, wanted["detection"].values)
-    assert torch.cos(outputs.heading_rad - wanted["navigation"].values[:, 2]).min() > 0.9
+    assert torch.cos(outputs.heading_rad - wanted["navigation"].values[:, 2]).min() > 0.7
 
 
 def test_the_chunk_is_made_from_what_manipulation_asked_for(network: MultiTaskVLANetwork) -> None:
