@@ -1,6 +1,7 @@
-"""The simulated robot, with a policy and the guard. It keeps to ROS domain 77 on this machine, unless told otherwise.
+"""A simulated robot, with a policy and the guard. It keeps to ROS domain 77 on this machine, unless told otherwise.
 
     ros2 launch vla_ros sim.launch.py policy:=oracle task:=push-v3
+    ros2 launch vla_ros sim.launch.py policy:=oracle contract:=$(ros2 pkg prefix --share vla_ros)/config/base_sim.yaml
     ROS_DOMAIN_ID=77 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ros2 topic list
 
 Further arguments are those of robot.launch.py.
@@ -27,9 +28,9 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "contract",
         default_value=PathJoinSubstitution([SHARE, "config", "sawyer_sim.yaml"]),
-        description="Path of the simulated robot's contract (YAML)",
+        description="Path of the simulated robot's contract (YAML): it says which robot there is, an arm or a base",
     ),
-    DeclareLaunchArgument("task", default_value="reach-v3", description="Meta-World task"),
+    DeclareLaunchArgument("task", default_value="", description="One of the robot's tasks; empty: its usual one"),
     DeclareLaunchArgument("variation", default_value="test:0", description="Where things are, as split:index"),
     DeclareLaunchArgument("realtime_factor", default_value="1.0", description="Simulated seconds per second"),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of all nodes and topics"),

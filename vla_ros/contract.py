@@ -191,7 +191,11 @@ class EmergencyStop:
 
 @dataclass(frozen=True)
 class Contract:
-    """One robot. stop_time_s: commanded motion is at zero this long after a stop is decided."""
+    """One robot. stop_time_s: commanded motion is at zero this long after a stop is decided.
+
+    drive: differential of a base that cannot move sideways. Of a velocity it is then sent what lies along the tool's x
+    axis, so that what the workspace allows is what the base does.
+    """
 
     name: Name
     description: str
@@ -208,3 +212,4 @@ class Contract:
     timeouts: Timeouts
     stop_time_s: Annotated[float, up_to(5.0, "s")]
     emergency_stop: EmergencyStop
+    drive: Literal["omnidirectional", "differential"] = "omnidirectional"

@@ -151,6 +151,12 @@ def frames(frames: Frames) -> Iterator[Problem]:
         yield Problem("frames.tool", f"is {frames.tool}, the same as frames.base; must be another frame")
 
 
+def drive(drive: str, command_interface: str) -> Iterator[Problem]:
+    """A pose beside a base that cannot move sideways is out of its reach, however near."""
+    if drive == "differential" and command_interface == "pose":
+        yield Problem("drive", "is differential, which is driven by twists; choices: omnidirectional")
+
+
 def rates(rates: Rates) -> Iterator[Problem]:
     """A slower guard would skip commands."""
     if _below(rates.guard_hz, rates.policy_hz):
@@ -278,6 +284,7 @@ RULES: tuple[Rule, ...] = (
     feedback_content,
     topics,
     frames,
+    drive,
     rates,
     gripper,
     workspace,

@@ -71,6 +71,12 @@ def to_rotation_vector(quaternion: FloatArray) -> FloatArray:
     return scale * near[:3]
 
 
+def x_axis(quaternion: FloatArray) -> FloatArray:
+    """Where an orientation's own x axis points, in the base frame. (4,) unit -> (3,) unit."""
+    x, y, z, w = quaternion.tolist()
+    return np.array([1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y + z * w), 2.0 * (x * z - y * w)])
+
+
 def rotation_between(start: FloatArray, end: FloatArray) -> FloatArray:
     """The rotation vector, in the base frame, that turns `start` into `end`. (4,), (4,) -> (3,) [rad]."""
     return to_rotation_vector(multiply(end, conjugate(start)))

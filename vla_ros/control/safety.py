@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.contract import Box, Contract, Gripper, Limits
-from vla_ros.geometry import integrate, length, rotation_between
+from vla_ros.geometry import integrate, length, rotation_between, x_axis
 from vla_ros.types import FloatArray, Pose, Twist
 
 # How fast a commanded pose closes in on its target. Shorter follows the jitter of unsynchronised ticks.
@@ -66,7 +66,8 @@ def limit_motion(motion: Motion, desired: Twist, gripper: float | None, dt_s: fl
     gripper: wanted opening, None to leave it.
     """
     limits = contract.limits
-    linear, linear_clips = _limit_linear(motion.pose.position, motion.twist.linear, desired.linear, dt_s, limits)
+    limit_linear = _LIMIT_LINEAR[contract.drive]
+    linear, linear_clips = limit_linear(motion.pose, motion.twist.linear, desired.linear, dt_s, limits)
     angular, angular_clips = _limit_vector(
         motion.twist.angular,
         desired.angular,
@@ -110,11 +111,38 @@ def _approach(error: FloatArray, acceleration: float) -> FloatArray:
     return error * (min(far / TRACKING_TIME_S, math.sqrt(acceleration * far)) / far)
 
 
-def _limit_linear(
-    position: FloatArray, velocity: FloatArray, desired: FloatArray, dt_s: float, limits: Limits
+def _limit_any_way(
+    pose: Pose, velocity: FloatArray, desired: FloatArray, dt_s: float, limits: Limits
 ) -> tuple[FloatArray, tuple[str, ...]]:
+    """Of a robot that moves in any direction: along a wall it slides."""
     acceleration = limits.max_linear_acceleration_m_s2
-    shaped = _slow_before_walls(position, desired, acceleration, dt_s, limits.workspace_m)
+    shaped = _slow_before_walls(pose.position, desired, acceleration, dt_s, limits.workspace_m)
+    return _within_limits(pose.position, velocity, desired, shaped, dt_s, limits)
+
+
+def _limit_ahead(
+    pose: Pose, velocity: FloatArray, desired: FloatArray, dt_s: float, limits: Limits
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Of a robot that moves along its x axis alone: before a wall it slows down, for if it were told to slide along it,
+    the forward part of that would lead it through. The acceleration is that of its speed.
+    """
+    ahead = x_axis(pose.quaternion)
+    wanted, rolling = float(desired @ ahead) * ahead, float(velocity @ ahead) * ahead
+    room = np.where(wanted > 0.0, limits.workspace_m.max - pose.position, pose.position - limits.workspace_m.min)
+    bounds = _speed_to_stop_within(room, 0.5 * limits.max_linear_acceleration_m_s2, dt_s)
+    shares = bounds / np.maximum(np.abs(wanted), _SLACK)
+    shaped = wanted * min(1.0, float(shares[np.abs(wanted) > _SLACK].min(initial=1.0)))
+    return _within_limits(pose.position, rolling, wanted, shaped, dt_s, limits)
+
+
+_LIMIT_LINEAR = {"omnidirectional": _limit_any_way, "differential": _limit_ahead}
+
+
+def _within_limits(
+    position: FloatArray, velocity: FloatArray, desired: FloatArray, shaped: FloatArray, dt_s: float, limits: Limits
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """shaped: what is desired, slowed down before walls."""
+    acceleration = limits.max_linear_acceleration_m_s2
     candidate, clips = _limit_vector(velocity, shaped, limits.max_linear_velocity_m_s, acceleration * dt_s, "linear")
     kept = _keep_able_to_stop(position, velocity, candidate, acceleration, dt_s, limits.workspace_m)
     bent = kept is not candidate or length(shaped - desired) > _SLACK
