@@ -113,7 +113,8 @@ def children(pid: int) -> list[int]:
         (("--task", "push-v3", "--episodes", "-3"), "'-3' is not a whole number of at least 1"),
         (("mt10", "--seed", "-1"), "'-1' is not a whole number of at least 0"),
         (("mt10", "--contract", "no_robot"), "there is no config file 'no_robot'; choose one of"),
-        (("mt10", "--contract", "ur5e_servo"), "the simulated robot's cameras are alike in width and height"),
+        (("mt10", "--contract", "ur5e_servo"), "no simulation is of the robot ur5e_servo"),
+        (("mt10", "--contract", "base_sim"), "'reach-v3' is not a task of this robot; choose from drive-red-box"),
     ],
 )
 def test_a_mistake_in_collecting_is_told_before_anything_is_written(
