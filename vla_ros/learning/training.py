@@ -123,7 +123,7 @@ class _Run:
             report = trainer.run_step()
             log.step(report)
             bar.update()
-            bar.set_postfix({name: f"{value:.3f}" for name, value in report.losses.items()})
+            bar.set_postfix({name: f"{value:.3f}" for name, value in report.losses.items() if value})
             if trainer.step % recipe.validation.every_steps == 0:
                 self._validate(log, bar)
             if self._is_due(recipe.validation.rollout_steps):
