@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.contract_file import load_contract
-from vla_ros.resources import checkpoint_path, config_path
+from vla_ros.resources import checkpoint_path, named_file
 from vla_ros.supervise import Supervisor, running
 
 if TYPE_CHECKING:
     from vla_ros.ros.sim_client import Episode, Told
+    from vla_ros.sim.robots import RobotKind
 
 TASKS = ("drawer-open-v3", "button-press-topdown-v3", "push-v3")
 CHECKPOINT = "mt10"
 _VARIATION = "test:0"
 # In this task's world something else is said first, and the robot is told better while it is at it.
 _RECOMMANDED, _FIRST_TASK, _CHANGED_MIND_AFTER_S = "drawer-open-v3", "drawer-close-v3", 0.8
-_MAX_SIM_TIME_S = 500 * 0.0125
+_HORIZON, _STEP_S = 500, 0.0125
 _UP_TIMEOUT_S = 120.0
 _BAG, _SHEET, _SUMMARY, _LOG = "bag", "contact_sheet.png", "summary.md", "nodes.log"
 
@@ -50,20 +51,27 @@ def add_parsers(subparsers: Any) -> None:
         "--checkpoint", default=CHECKPOINT, help=f"of the policy vla: a folder or a name ({CHECKPOINT})"
     )
     parser.add_argument(
-        "--task", action="append", default=[], metavar="TASK", help=f"Meta-World task; repeatable ({', '.join(TASKS)})"
+        "--task", action="append", default=[], metavar="TASK", help=f"of the robot; repeatable ({', '.join(TASKS)})"
+    )
+    parser.add_argument(
+        "--contract", default="sawyer_sim", help="which simulated robot: base_sim, or a file (sawyer_sim)"
     )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     from vla_ros.ros.runtime import isolate
+    from vla_ros.sim.robots import kind_of
 
+    contract = named_file(args.contract)
+    kind = kind_of(load_contract(contract))
+    tasks = args.task or (TASKS if set(TASKS) <= set(kind.tasks) else kind.tasks[:: len(kind.tasks) // 3 + 1])
     options = (f"checkpoint={checkpoint_path(args.checkpoint).resolve()}",) if args.policy == "vla" else ()
     output = args.output or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     output.mkdir(parents=True, exist_ok=True)
     os.environ.update(isolate(os.environ))
     plan = BringUp(
-        contract=config_path("sawyer_sim"),
+        contract=contract,
         policy=args.policy,
         policy_options=options,
         sim=True,
@@ -73,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     _say(f"starting the simulated robot, guard, policy '{args.policy}' and a recorder; their words: {output}/{_LOG}")
     with running(node_processes(plan), output / _LOG) as supervisor:
         try:
-            episodes = _perform(args.task or TASKS, supervisor)
+            episodes = _perform(tasks, kind, supervisor)
         finally:
             _say("ending the processes")
     _report(output, plan.contract, episodes)
@@ -91,7 +99,7 @@ def _words(task: str) -> list[Told]:
     return [Told(sentences.usual(_FIRST_TASK)), Told(sentences.usual(task), _CHANGED_MIND_AFTER_S)]
 
 
-def _perform(tasks: Sequence[str], supervisor: Supervisor) -> list[Episode]:
+def _perform(tasks: Sequence[str], kind: RobotKind, supervisor: Supervisor) -> list[Episode]:
     from vla_ros.ros.sim_client import SimClient
     from vla_ros.ros.talk import Graph
 
@@ -103,7 +111,7 @@ def _perform(tasks: Sequence[str], supervisor: Supervisor) -> list[Episode]:
             told = _words(task)
             said = f", after {_CHANGED_MIND_AFTER_S:.1f} s ".join(f'"{words.sentence}"' for words in told)
             _say(f"{task}: arming, then saying {said}")
-            episode = client.run(task, _VARIATION, told, _MAX_SIM_TIME_S)
+            episode = client.run(task, _VARIATION, told, max(_HORIZON, kind.horizon) * _STEP_S)
             episodes.append(episode)
             words = "done" if episode.success else "NOT done"
             _say(f"  {words} after {episode.sim_time_s:.1f} s; stops {episode.stops}, latches {episode.latches}")

@@ -109,7 +109,7 @@ def decide(privileged: FloatArray, thing: int) -> Drive:
 
 def to_rows(drive: Drive, start: Pose, dt_s: float, horizon: int) -> FloatArray:
     """Hold one drive for `horizon` rows: arcs. start: the commanded pose of row 0; returns (horizon, 14), absolute."""
-    headings: FloatArray = heading_of(start.quaternion) + drive.turn_rad_s * dt_s * np.arange(horizon)
+    headings: FloatArray = heading_of(start.quaternion) + drive.turn_rad_s * dt_s * np.arange(horizon, dtype=np.float64)
     rows = np.zeros((horizon, ACTION_WIDTH))
     rows[:, LINEAR_VELOCITY] = drive.forward_m_s * _ahead(headings)
     rows[:, ANGULAR_VELOCITY.stop - 1] = drive.turn_rad_s
