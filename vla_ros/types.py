@@ -134,8 +134,10 @@ class Chunk:
     @property
     def said(self) -> dict[str, str | float]:
         """What the policy says besides its rows, by name; empty for one that says nothing."""
-        fields = {"subtask": self.subtask, "surprise": self.surprise, "stop_because": self.stop_because}
-        return {name: value for name, value in fields.items() if value is not None and value != ""}
+        said: dict[str, str | float] = {"subtask": self.subtask} if self.subtask else {}
+        if self.surprise is not None:
+            said["surprise"] = self.surprise
+        return {**said, "stop_because": self.stop_because} if self.stop_because else said
 
     @property
     def end_ns(self) -> int:
