@@ -77,9 +77,7 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("--use-sim-time", action="store_true", help="take the time from /clock; --sim implies it")
     parser.add_argument("--arm", action="store_true", help="arm when everything is up: the robot may move at once")
     parser.add_argument("--say", default="", metavar="SENTENCE", help="then give this instruction")
-    parser.add_argument(
-        "--task", default="", help="with --sim: a task of the robot (reach-v3; drive-red-box)"
-    )
+    parser.add_argument("--task", default="", help="with --sim: a task of the robot (reach-v3; drive-red-box)")
     parser.add_argument("--variation", default="", help="with --sim: where things are, such as test:3 (test:0)")
     parser.add_argument("--realtime-factor", type=float, metavar="X", help="with --sim: its seconds per second (1.0)")
     add_where(parser, "also start the simulated robot, in a graph of its own")

@@ -50,7 +50,8 @@ def differences(subject: Subject, contract: Contract, latency: Mapping[str, Any]
         *_of_cameras(subject, contract),
         f"state: measured and commanded pose, gripper and joints instead of four numbers ({_STATE})",
         f"the guard limits the hand to {limits.max_linear_velocity_m_s:g} m/s and "
-        f"{limits.max_linear_acceleration_m_s2:g} m/s2, stops it, can latch, and keeps commands in the task's own box; published runs are without limits",
+        f"{limits.max_linear_acceleration_m_s2:g} m/s2, stops it, can latch, and keeps commands in the task's own box; "
+        "published runs are without limits",
         f"inference takes {ticks} steps of 12.5 ms, while the robot moves on; in published runs the world waits for it",
         "an action is a commanded pose at each step; published runs give velocities and an effort",
         "a task is told by this package's usual sentence for it, not by the descriptions that were published",
