@@ -17,7 +17,7 @@ PROGRAM = "import sys; sys.modules[sys.argv[1]] = None; from vla_ros import cli;
     [
         (("collect", "two"), "tqdm", "collecting needs tqdm, which is not installed: pip install metaworld"),
         (("train", "two"), "accelerate", "training needs accelerate, which is not installed: pip install torch"),
-        (("evaluate", "--policy", "hold"), "metaworld", "evaluation needs metaworld, which is not installed: pip"),
+        (("evaluate", "--policy", "hold"), "metaworld", "the simulated robot needs Meta-World: pip install"),
         (
             ("replay", "bag", "--policy", "hold"),
             "tqdm",

@@ -15,7 +15,6 @@ from vla_ros.sim import photographer, rendering
 from vla_ros.sim.photographer import Photographer
 from vla_ros.sim.rendering import Renderer
 from vla_ros.sim.robot import SimRobot
-from vla_ros.sim.scenes import PLAIN_LOOK, Look
 from vla_ros.types import ImageArray
 
 VIEWS, SIZE = ("front", "wrist"), (96, 64)
@@ -133,8 +132,11 @@ def test_what_fails_in_the_callers_hands_is_told_by_the_next_shot(robot: SimRobo
 
 
 def test_what_fails_while_drawing_is_told_by_the_next_shot(robot: SimRobot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise KeyError("top")
+
+    monkeypatch.setattr(Renderer, "draw", fail)
     photographer = Photographer(VIEWS, SIZE, Album())
-    monkeypatch.setattr(Renderer, "look", Look({"front": PLAIN_LOOK.views["front"]}))
     photographer.shoot(1, *robot.physics)
     wait_until(lambda: photographer.failure, "a failure")
     with pytest.raises(SimError, match="the cameras ended: KeyError"):

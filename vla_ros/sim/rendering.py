@@ -73,6 +73,7 @@ class Renderer:
         model.vis.global_.offheight = max(model.vis.global_.offheight, height)
         self._gl = _gl_context(backend, width, height)
         self._finalizer = weakref.finalize(self, self._gl.free)
+        self._finalizer.atexit = False  # the display may be gone by then, and the process takes the context along
         self._gl.make_current()
         self._model = model
         self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
