@@ -27,6 +27,7 @@ from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.run import Replay, Terms
 
 CAMERA = "camera/wrist/image_raw"
+RECORDED = ("policy/trace", "guard/trace", "guard/commanded_pose", CAMERA)
 LEAST_COMPLETE = 0.99
 _PATIENCE = 6.0
 _UP_S = 120.0
@@ -81,11 +82,18 @@ def record(bag: Path, play: Play, rounds: int) -> None:
         recorder = stack.enter_context(spawn_node("record_node", env, told))
         stage = Stage(env, play, bag.with_suffix(".fault"), stack)
         wait_for(lambda: stage.records.newest("policy/status"), _UP_S, "the policy node is active")
+        wait_for(lambda: is_recorded(stage), _UP_S, "the recorder listens")
         for _ in range(rounds):
             live_through(stage, play)
         stage.say("stop")
         let_pass(stage, 0.5)
         assert recorder.stop() == 0, recorder.output()
+
+
+def is_recorded(stage: Stage) -> bool:
+    """Whether the recorder listens already: it finds topics one by one, on a busy machine for seconds."""
+    heard = (stage.probe.node.get_subscriptions_info_by_topic(topic) for topic in RECORDED)
+    return all(any(one.node_name == "record" for one in listeners) for listeners in heard)
 
 
 def live_through(stage: Stage, play: Play) -> None:

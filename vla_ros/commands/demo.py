@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla_ros.bringup import BringUp, node_processes
+from vla_ros.commands.needed import needed
 from vla_ros.contract_file import load_contract
 from vla_ros.resources import checkpoint_path, named_file
 from vla_ros.supervise import Supervisor, running
@@ -61,8 +62,9 @@ def add_parsers(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from vla_ros.ros.runtime import isolate
-    from vla_ros.sim.robots import kind_of
 
+    with needed("the demo needs", "pip install 'vla_ros[sim]'"):
+        from vla_ros.sim.robots import kind_of
     contract = named_file(args.contract)
     kind = kind_of(load_contract(contract))
     tasks = args.task or (TASKS if set(TASKS) <= set(kind.tasks) else kind.tasks[:: len(kind.tasks) // 3 + 1])
