@@ -18,7 +18,7 @@ from vla_ros.contract_file import load_contract
 from vla_ros.ros.recorded_frames import recorded_frames
 
 CONTRACT = load_contract(Path(__file__).parents[2] / "config" / "sawyer_sim.yaml")
-TASK = "drawer-open-v3"
+TASK = "window-open-v3"
 DEMO_TIMEOUT_S = 90.0
 
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from vla_ros.ros.sim_client import Episode, Told
     from vla_ros.sim.robots import RobotKind
 
-TASKS = ("drawer-open-v3", "button-press-topdown-v3", "push-v3")
+TASKS = ("window-open-v3", "button-press-topdown-v3", "push-v3")
 CHECKPOINT = "mt10"
 _VARIATION = "test:0"
 # In this task's world something else is said first, and the robot is told better while it is at it.
-_RECOMMANDED, _FIRST_TASK, _CHANGED_MIND_AFTER_S = "drawer-open-v3", "drawer-close-v3", 0.8
+_RECOMMANDED, _FIRST_TASK, _CHANGED_MIND_AFTER_S = "window-open-v3", "window-close-v3", 0.8
 _HORIZON, _STEP_S = 500, 0.0125
 _UP_TIMEOUT_S = 120.0
 _BAG, _SHEET, _SUMMARY, _LOG = "bag", "contact_sheet.png", "summary.md", "nodes.log"
