@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.commands.needed import needed
 from vla_ros.contract_file import load_contract
+from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.resources import checkpoint_path, named_file
 from vla_ros.supervise import Supervisor, running
 
@@ -27,7 +28,7 @@ CHECKPOINT = "mt10"
 _VARIATION = "test:0"
 # In this task's world something else is said first, and the robot is told better while it is at it.
 _RECOMMANDED, _FIRST_TASK, _CHANGED_MIND_AFTER_S = "window-open-v3", "window-close-v3", 0.8
-_HORIZON, _STEP_S = 500, 0.0125
+_HORIZON = 500
 _UP_TIMEOUT_S = 120.0
 _BAG, _SHEET, _SUMMARY, _LOG = "bag", "contact_sheet.png", "summary.md", "nodes.log"
 
@@ -113,7 +114,7 @@ def _perform(tasks: Sequence[str], kind: RobotKind, supervisor: Supervisor) -> l
             told = _words(task)
             said = f", after {_CHANGED_MIND_AFTER_S:.1f} s ".join(f'"{words.sentence}"' for words in told)
             _say(f"{task}: arming, then saying {said}")
-            episode = client.run(task, _VARIATION, told, max(_HORIZON, kind.horizon) * _STEP_S)
+            episode = client.run(task, _VARIATION, told, max(_HORIZON, kind.horizon) * CONTROL_DT_S)
             episodes.append(episode)
             words = "done" if episode.success else "NOT done"
             _say(f"  {words} after {episode.sim_time_s:.1f} s; stops {episode.stops}, latches {episode.latches}")

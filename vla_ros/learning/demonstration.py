@@ -9,6 +9,7 @@ behind the guard.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,23 +93,34 @@ class Tape:
 
 
 @dataclass(eq=False)
-class _Bursts:
-    """When the robot is pushed, and how. Everything is drawn from one generator."""
+class Bursts(ABC):
+    """When the robot is pushed. Everything is drawn from one generator; subclasses draw how it is pushed."""
 
     noise: Noise
     rng: np.random.Generator
     until_step: int = -1
-    push: FloatArray = field(default_factory=lambda: np.zeros(3))
-    gripper: float | None = None
 
     def active(self, step: int) -> bool:
         """Whether there is one at this step; may begin one."""
         if step >= self.until_step and self.rng.random() < self.noise.rate_per_s * CONTROL_DT_S:
             self.until_step = step + round(self.rng.uniform(*self.noise.duration_s) / CONTROL_DT_S)
-            direction = self.rng.normal(size=3)
-            self.push = direction / np.linalg.norm(direction) * self.rng.uniform(*self.noise.speed_m_s)
-            self.gripper = float(self.rng.random()) if self.rng.random() < self.noise.gripper_share else None
+            self._draw()
         return step < self.until_step
+
+    @abstractmethod
+    def _draw(self) -> None:
+        """How it is pushed from now on."""
+
+
+@dataclass(eq=False)
+class _HandBursts(Bursts):
+    push: FloatArray = field(default_factory=lambda: np.zeros(3))
+    gripper: float | None = None
+
+    def _draw(self) -> None:
+        direction = self.rng.normal(size=3)
+        self.push = direction / np.linalg.norm(direction) * self.rng.uniform(*self.noise.speed_m_s)
+        self.gripper = float(self.rng.random()) if self.rng.random() < self.noise.gripper_share else None
 
 
 class Limiter:
@@ -130,7 +142,7 @@ def demonstrate(robot: SimRobot, take: Take, limits: Limits) -> Demonstration:
     robot.reset(take.world, take.variation, take.scene)
     _move_away(robot, rng, take.noise.start_m)
     tape, success_frame = Tape(), None
-    run = _Run(robot, Expert(take.task), Limiter(limits), _Bursts(take.noise, rng), take)
+    run = _Run(robot, Expert(take.task), Limiter(limits), _HandBursts(take.noise, rng), take)
     for frame in range(MAX_STEPS // STEPS_PER_FRAME):
         if run.is_done() and success_frame is None:
             success_frame = frame
@@ -147,7 +159,7 @@ class _Run:
     robot: SimRobot
     expert: Expert
     limiter: Limiter
-    bursts: _Bursts
+    bursts: _HandBursts
     take: Take
     velocity: FloatArray = field(default_factory=lambda: np.zeros(3))
     gripper: float = _NO_FORCE

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import Limits
 from vla_ros.images import encode
-from vla_ros.learning.demonstration import LAG_STEPS, Demonstration, Noise, Take, Tape, no_grasp, state_row
+from vla_ros.learning.demonstration import LAG_STEPS, Bursts, Demonstration, Take, Tape, no_grasp, state_row
 from vla_ros.policy.driving import NO_GRIPPER, THINGS, Drive, Phase, decide, heading_of, quaternion_of, thing_of
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.sim.base import TRACK_M, BaseRobot
@@ -32,21 +32,12 @@ _FROM_WHEELS = np.array([[0.5, 0.5], [-1.0 / TRACK_M, 1.0 / TRACK_M]])  # left a
 
 
 @dataclass(eq=False)
-class _Bursts:
-    """When the wheels are pushed, and how fast. Everything is drawn from one generator."""
-
-    noise: Noise
-    rng: np.random.Generator
-    until_step: int = -1
+class _WheelBursts(Bursts):
     push: FloatArray = field(default_factory=lambda: np.zeros(2))
 
-    def active(self, step: int) -> bool:
-        """Whether there is one at this step; may begin one."""
-        if step >= self.until_step and self.rng.random() < self.noise.rate_per_s * CONTROL_DT_S:
-            self.until_step = step + round(self.rng.uniform(*self.noise.duration_s) / CONTROL_DT_S)
-            wheels_m_s = self.rng.uniform(*self.noise.speed_m_s, 2) * self.rng.choice([-1.0, 1.0], 2)
-            self.push = _FROM_WHEELS @ wheels_m_s
-        return step < self.until_step
+    def _draw(self) -> None:
+        wheels_m_s = self.rng.uniform(*self.noise.speed_m_s, 2) * self.rng.choice([-1.0, 1.0], 2)
+        self.push = _FROM_WHEELS @ wheels_m_s
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +54,7 @@ class _Run:
     robot: BaseRobot
     thing: int
     limits: Limits
-    bursts: _Bursts
+    bursts: _WheelBursts
     motion: FloatArray = field(default_factory=lambda: np.zeros(2))
     steps: int = 0
     seen: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=LAG_STEPS + 1))
@@ -111,7 +102,7 @@ def demonstrate_driving(robot: BaseRobot, take: Take, limits: Limits) -> Demonst
     rng = np.random.default_rng((take.seed, take.variation.index))
     robot.reset(take.world, take.variation, take.scene)
     tape, frames_left = Tape(), _FRAMES_AFTER_SUCCESS
-    run = _Run(robot, thing_of(take.task), limits, _Bursts(take.noise, rng))
+    run = _Run(robot, thing_of(take.task), limits, _WheelBursts(take.noise, rng))
     for _ in range(MAX_STEPS // STEPS_PER_FRAME):
         run.record_frame(tape)
         frames_left -= robot.success

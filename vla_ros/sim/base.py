@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, cast
 
 import numpy as np
@@ -37,14 +36,14 @@ try:
 except ImportError as _error:
     raise SimError(f"the simulated robot needs MuJoCo: pip install mujoco ({_error})") from _error
 
+from vla_ros.sim.drawn import DrawnRobot
 from vla_ros.sim.objects import body_of
-from vla_ros.sim.rendering import Renderer, choose_backend
 from vla_ros.sim.room import BELOW_M, HALF_M, Room, draw_room, model_xml, radius_m
-from vla_ros.sim.scenes import PLAIN, Kind, Look, Originals, Scene, dress
+from vla_ros.sim.scenes import PLAIN, Kind, Originals, Scene, dress
 from vla_ros.sim.simulated import DEFAULT_VARIATION, STEP_NS, SimState
 from vla_ros.sim.variations import Variation
 from vla_ros.sim.views import BASE_VIEWS, check_views
-from vla_ros.types import FloatArray, ImageArray, JointState, Pose, Twist
+from vla_ros.types import FloatArray, JointState, Pose, Twist
 
 KINDS: tuple[Kind, ...] = ("light", "colours", "camera")
 TRACK_M = 0.26
@@ -57,7 +56,7 @@ _WALL = "wall"
 _NAMES = frozenset(THINGS)
 
 
-class BaseRobot:
+class BaseRobot(DrawnRobot):
     """One base in a room that changes with the task and its variation. See `simulated.SimulatedRobot`."""
 
     def __init__(
@@ -69,24 +68,11 @@ class BaseRobot:
     ) -> None:
         """image_size: width, height in pixels. Nothing is drawn before the first `render`. Raises SimError."""
         check_views(view_names, BASE_VIEWS)
-        self._view_names = view_names
-        self._image_size = image_size
-        self._renderer: Renderer | None = None
+        super().__init__(view_names, image_size)
         self._model: Any = mujoco.MjModel.from_xml_string(model_xml())
         self._data: Any = mujoco.MjData(self._model)
         self._originals = Originals.of(self._model)
-        self._time_ns = 0
         self.reset(task, variation)
-
-    @property
-    def task(self) -> str:
-        """The task of the last reset."""
-        return self._task
-
-    @property
-    def variation(self) -> Variation:
-        """The variation of the last reset."""
-        return self._variation
 
     @property
     def success(self) -> bool:
@@ -106,11 +92,6 @@ class BaseRobot:
     def physics(self) -> tuple[Any, Any]:
         """MjModel and MjData, to draw from; nobody else's to change."""
         return self._model, self._data
-
-    @property
-    def look(self) -> Look:
-        """How it is drawn."""
-        return self._look
 
     @property
     def opening_m(self) -> float:
@@ -173,29 +154,10 @@ class BaseRobot:
             privileged=self._privileged(),
         )
 
-    def render(self) -> Mapping[str, ImageArray]:
-        """Draw every view. Returns view -> (height, width, 3) uint8 RGB. Raises SimError where nothing can draw."""
-        renderer = self._drawing()
-        return {name: renderer.draw(self._data, name) for name in self._view_names}
-
     def visible(self, view: str) -> Mapping[str, int]:
         """What a camera sees: name of a thing -> pixels, see `Renderer.visible`. Raises SimError."""
         seen = self._drawing().visible(self._data, view, body_of)
         return {name: pixels for name, pixels in seen.items() if name in _NAMES}
-
-    def close(self) -> None:
-        """Free what drawing holds. May be called twice."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-
-    def __enter__(self) -> BaseRobot:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def _place(self) -> FloatArray:
@@ -235,12 +197,6 @@ class BaseRobot:
         bodies = self._model.geom_bodyid[self._data.contact.geom]  # (N, 2)
         names = {self._model.body(int(body)).name for body in bodies[self._data.contact.dist <= 0.0].ravel()}
         return frozenset(name if name in _NAMES else _WALL for name in names - {"base"})
-
-    def _drawing(self) -> Renderer:
-        if self._renderer is None:
-            self._renderer = Renderer(self._model, choose_backend(), *self._image_size)
-        self._renderer.look = self._look
-        return self._renderer
 
 
 def _ahead(heading_rad: float) -> FloatArray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from vla_ros.control.safety import Motion
 from vla_ros.errors import SimError
 from vla_ros.policy.metaworld_action import to_effort
 from vla_ros.sim.variations import Variation, draw
-from vla_ros.types import FloatArray, ImageArray, JointState, Pose, Twist
+from vla_ros.types import FloatArray, JointState, Pose, Twist
 
 try:
     import mujoco
@@ -26,9 +25,9 @@ try:
 except ImportError as _error:
     raise SimError(f"the simulated robot needs Meta-World: pip install metaworld packaging ({_error})") from _error
 
+from vla_ros.sim.drawn import DrawnRobot
 from vla_ros.sim.objects import things_touched_by_both_fingers
-from vla_ros.sim.rendering import Renderer, choose_backend
-from vla_ros.sim.scenes import PLAIN, PLAIN_LOOK, Look, Originals, Scene, dress, open_to, opening_m
+from vla_ros.sim.scenes import PLAIN, Originals, Scene, dress, open_to, opening_m
 from vla_ros.sim.simulated import DEFAULT_VARIATION, STEP_NS, SimState
 from vla_ros.sim.views import DEFAULT_VIEWS, check_views
 
@@ -39,7 +38,7 @@ _FINGERS_APART, _FIST = 3, 0.25  # where in Meta-World's observation; share of t
 _PLACES = [4, 5, 6, 11, 12, 13, 36, 37, 38]
 
 
-class SimRobot:
+class SimRobot(DrawnRobot):
     """One Sawyer at one of 50 tasks. See `simulated.SimulatedRobot`."""
 
     def __init__(
@@ -51,24 +50,10 @@ class SimRobot:
     ) -> None:
         """image_size: width, height in pixels. Nothing is drawn before the first `render`. Raises SimError."""
         check_views(view_names)
-        self._view_names = view_names
-        self._image_size = image_size
-        self._renderer: Renderer | None = None
-        self._time_ns = 0
+        super().__init__(view_names, image_size)
         self._task = ""
         self._environment: Any = None
-        self._look: Look = PLAIN_LOOK
         self.reset(task, variation)
-
-    @property
-    def task(self) -> str:
-        """The task of the last reset."""
-        return self._task
-
-    @property
-    def variation(self) -> Variation:
-        """The variation of the last reset."""
-        return self._variation
 
     @property
     def success(self) -> bool:
@@ -79,11 +64,6 @@ class SimRobot:
     def reach(self) -> Box:
         """The box that Meta-World holds the commanded hand in, which is each task's own."""
         return Box(_vector(self._environment.mocap_low), _vector(self._environment.mocap_high))
-
-    @property
-    def look(self) -> Look:
-        """How it is drawn."""
-        return self._look
 
     @property
     def physics(self) -> tuple[Any, Any]:
@@ -152,17 +132,9 @@ class SimRobot:
             privileged=np.concatenate([self._observation, environment.mocap_low, environment.mocap_high]),
         )
 
-    def render(self) -> Mapping[str, ImageArray]:
-        """Draw every view. Returns view -> (height, width, 3) uint8 RGB. Raises SimError where nothing can draw."""
-        renderer = self._drawing()
-        renderer.look = self._look
-        return {name: renderer.draw(self._environment.data, name) for name in self._view_names}
-
     def visible(self, view: str) -> Mapping[str, int]:
         """What a camera sees: name of a thing -> pixels, see `Renderer.visible`. Raises SimError."""
-        renderer = self._drawing()
-        renderer.look = self._look
-        return renderer.visible(self._environment.data, view)
+        return self._drawing().visible(self._environment.data, view)
 
     def held(self) -> frozenset[str]:
         """Names of the things that are between the fingers and touched by both; a closed fist holds nothing."""
@@ -181,25 +153,6 @@ class SimRobot:
         if task != self._task:
             observed[4:7] = ALL_V3_ENVIRONMENTS[task]._get_pos_objects(self._environment)
         return observed
-
-    def _drawing(self) -> Renderer:
-        if self._renderer is None:
-            self._renderer = Renderer(self._environment.model, choose_backend(), *self._image_size)
-        return self._renderer
-
-    def close(self) -> None:
-        """Free what drawing holds. May be called twice."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-
-    def __enter__(self) -> SimRobot:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 _BROKEN = (
