@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.commands.needed import needed
 from vla_ros.contract_file import load_contract
-from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.resources import checkpoint_path, named_file
 from vla_ros.supervise import Supervisor, running
 
@@ -103,6 +102,7 @@ def _words(task: str) -> list[Told]:
 
 
 def _perform(tasks: Sequence[str], kind: RobotKind, supervisor: Supervisor) -> list[Episode]:
+    from vla_ros.policy.metaworld_action import CONTROL_DT_S
     from vla_ros.ros.sim_client import SimClient
     from vla_ros.ros.talk import Graph
 
