@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vla_ros.model.relative import state_of, to_absolute, to_relative
+from vla_ros.model.relative import Axes, state_of, to_absolute, to_relative
 from vla_ros.types import (
     ANGULAR_VELOCITY,
     GRIPPER,
@@ -36,12 +36,33 @@ def absolute_rows(rng: np.random.Generator, origin: Pose) -> FloatArray:
     return rows
 
 
-@given(seeds)
-def test_there_and_back_is_where_it_began(seed: int) -> None:
+@given(seeds, st.sampled_from(["base", "tool"]))
+def test_there_and_back_is_where_it_began(seed: int, axes: Axes) -> None:
     rng = np.random.default_rng(seed)
     origin = pose(rng)
     rows = absolute_rows(rng, origin)
-    assert np.allclose(to_absolute(to_relative(rows, origin), origin), rows, atol=1e-9)
+    assert np.allclose(to_absolute(to_relative(rows, origin, axes), origin, axes), rows, atol=1e-9)
+
+
+@given(seeds)
+def test_along_the_tools_axes_it_makes_no_difference_which_way_the_robot_faces(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    origin, turn, shift = pose(rng), Rotation.random(random_state=seed), rng.normal(size=3)
+    rows = absolute_rows(rng, origin)
+    elsewhere = Pose(turn.apply(origin.position) + shift, (turn * Rotation.from_quat(origin.quaternion)).as_quat())
+    there = rows.copy()
+    there[:, POSITION] = turn.apply(rows[:, POSITION]) + shift
+    there[:, QUATERNION] = (turn * Rotation.from_quat(rows[:, QUATERNION])).as_quat()
+    there[:, LINEAR_VELOCITY] = turn.apply(rows[:, LINEAR_VELOCITY])
+    there[:, ANGULAR_VELOCITY] = turn.apply(rows[:, ANGULAR_VELOCITY])
+    assert np.allclose(to_relative(there, elsewhere, "tool"), to_relative(rows, origin, "tool"), atol=1e-9)
+
+
+def test_straight_ahead_is_along_x_of_a_tool_that_heads_to_the_left() -> None:
+    left = Pose(np.array([1.0, 2.0, 0.0]), Rotation.from_euler("z", 90, degrees=True).as_quat())
+    row = np.concatenate([[1.0, 2.5, 0.0], left.quaternion, [0.0, 0.4, 0.0], [0.0, 0.0, 0.2], [0.5]])[None]
+    ahead = np.array([[0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.4, 0.0, 0.0, 0.0, 0.0, 0.2, 0.5]])
+    assert np.allclose(to_relative(row, left, "tool"), ahead)
 
 
 @given(seeds)

@@ -24,6 +24,7 @@ from vla_ros.learning.batches import Batch, BatchMaker, measured_statistics
 from vla_ros.learning.experience import Experience
 from vla_ros.learning.loading import load_experience, open_datasets
 from vla_ros.learning.recipe import AugmentationConfig
+from vla_ros.model.config import DecoderConfig, VLAConfig
 from vla_ros.model.preprocessing import Preprocessing
 
 BLACK_BARS = Preprocessing(16, Image.Resampling.BILINEAR, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -34,7 +35,9 @@ TABLE = load_sentences()
 def maker(data: Any) -> BatchMaker:
     """Of a network that only says what it wants, and takes sentences as they are."""
     decoder = SimpleNamespace(horizon=4, dt_s=0.05)
-    config = SimpleNamespace(views=tuple(data.images), decoder=decoder, plans=False, foresees=False, subtasks=())
+    config = SimpleNamespace(
+        views=tuple(data.images), decoder=decoder, axes="base", plans=False, foresees=False, subtasks=()
+    )
     language = SimpleNamespace(tokenize_commands=lambda sentences: sentences)
     return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE)  # type: ignore[arg-type]
 
@@ -92,7 +95,7 @@ def test_statistics_are_of_the_rows_that_count() -> None:
     velocities[4:] = 9.0  # another episode
     data = experience([4, 4], velocities)
     data.states[:, 6] = data.actions[:, 6] = 1.0
-    actions, states = measured_statistics(data, np.arange(4), 4, 0.05)
+    actions, states = measured_statistics(data, np.arange(4), VLAConfig(decoder=DecoderConfig(horizon=4, dt_s=0.05)))
     assert actions.mean[7:10].abs().max() == 0.0
     assert states.mean[6] == 1.0
 

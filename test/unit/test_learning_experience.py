@@ -11,8 +11,8 @@ from learning_builders import experience
 from vla_ros.errors import LearningError
 from vla_ros.geometry import integrate, normalise
 from vla_ros.learning.experience import chunks_at, difficulty, joined, model_states, places_of, stride_of
-from vla_ros.model.relative import to_relative
-from vla_ros.types import ANGULAR_VELOCITY, GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION, Pose, Twist
+from vla_ros.model.relative import state_of, to_absolute, to_relative
+from vla_ros.types import ANGULAR_VELOCITY, GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION, Observation, Pose, Twist
 
 FPS = 20
 
@@ -80,6 +80,20 @@ def test_rotations_are_the_running_integral_of_the_angular_velocities_in_the_bas
     absolute[:, QUATERNION] = [pose.quaternion for pose in poses[:8:2]]
     rows = chunks_at(data, at(0), 4, 2).rows[0]
     np.testing.assert_allclose(rows[:, QUATERNION], to_relative(absolute, start)[:, QUATERNION], atol=1e-6)
+
+
+def test_along_the_tools_axes_rows_are_what_a_policy_would_make_of_them_again() -> None:
+    rng = np.random.default_rng(0)
+    data = experience([9], rng.uniform(-0.4, 0.4, (9, 3)))
+    data.actions[:, ANGULAR_VELOCITY] = rng.uniform(-4.0, 4.0, (9, 3))
+    commanded = Pose(rng.normal(size=3), normalise(rng.normal(size=4)))
+    measured = Pose(rng.normal(size=3), normalise(rng.normal(size=4)))
+    data.states[0] = state_of(Observation(0, "", {}, measured, commanded, None, 0.5))
+    along_base, along_tool = (chunks_at(data, at(0), 4, 1, axes).rows[0].astype(float) for axes in ("base", "tool"))
+    np.testing.assert_allclose(
+        to_absolute(along_tool, commanded, "tool"), to_absolute(along_base, commanded), atol=1e-5
+    )
+    assert np.abs(along_base - along_tool).max() > 0.01
 
 
 @pytest.mark.parametrize(("dt_s", "frames"), [(0.05, 1), (0.1, 2), (0.5, 10)])

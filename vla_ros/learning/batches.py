@@ -15,6 +15,7 @@ from vla_ros.learning.experience import Experience, chunks_at, stride_of
 from vla_ros.learning.lessons import LessonMaker
 from vla_ros.learning.recipe import PLACES, AugmentationConfig
 from vla_ros.model.actions import ActionStatistics
+from vla_ros.model.config import VLAConfig
 from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.language import CommandTokens
 from vla_ros.model.reasoning import Lessons
@@ -63,7 +64,7 @@ class BatchMaker:
         phrasings = [self._phrasings(self._experience.task_of(int(frame))) for frame in frames]
         told = [choices[int(rng.integers(len(choices)))] for choices in phrasings]
         command = self._model.language.tokenize_commands(told)
-        chunks = chunks_at(self._experience, frames, self._horizon, self._stride)
+        chunks = chunks_at(self._experience, frames, self._horizon, self._stride, self._model.config.axes)
         return Batch(
             self._inputs(frames, command, augmentation, generator),
             torch.from_numpy(chunks.rows),
@@ -99,11 +100,12 @@ class BatchMaker:
 
 
 def measured_statistics(
-    experience: Experience, frames: NDArray[np.int64], horizon: int, dt_s: float
+    experience: Experience, frames: NDArray[np.int64], config: VLAConfig
 ) -> tuple[ActionStatistics, ActionStatistics]:
     """Of the chunks' rows that count, and of the states. frames: (N,), those to learn from."""
     some = frames[:: max(1, len(frames) // _MEASURED_ON)]
-    chunks = chunks_at(experience, some, horizon, stride_of(experience.fps, dt_s))
+    stride = stride_of(experience.fps, config.decoder.dt_s)
+    chunks = chunks_at(experience, some, config.decoder.horizon, stride, config.axes)
     rows = torch.from_numpy(chunks.rows[chunks.weights > 0.0])
     states = torch.from_numpy(experience.states[some])
     return ActionStatistics.of(rows), ActionStatistics.of(states, states[0, QUATERNION])

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from vla_ros.errors import LearningError
 from vla_ros.learning.stacked import Pictures, Stacked
-from vla_ros.model.relative import state_of
-from vla_ros.rotations import turned
+from vla_ros.model.relative import Axes, state_of
+from vla_ros.rotations import from_rotation_vectors, products, rows_seen_along, turned
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -90,7 +90,9 @@ class Chunks:
     weights: NDArray[np.float32]
 
 
-def chunks_at(experience: Experience, frames: NDArray[np.int64], horizon: int, stride: int) -> Chunks:
+def chunks_at(
+    experience: Experience, frames: NDArray[np.int64], horizon: int, stride: int, axes: Axes = "base"
+) -> Chunks:
     """What followed some frames. stride: recorded frames per row of a chunk. frames: (B,)"""
     offsets = np.arange(horizon * stride)
     steps = np.minimum(frames[:, None] + offsets, len(experience) - 1)  # (B, H * stride)
@@ -103,7 +105,15 @@ def chunks_at(experience: Experience, frames: NDArray[np.int64], horizon: int, s
     by_row = velocities.reshape(len(frames), horizon, stride, 6)
     rows[..., LINEAR_VELOCITY.start : ANGULAR_VELOCITY.stop] = by_row.mean(axis=2)
     rows[..., GRIPPER] = actions[:, ::stride, GRIPPER]
+    if axes == "tool":
+        rows = rows_seen_along(rows, _commanded_orientations(experience.states[frames])).astype(np.float32)
     return Chunks(rows, _weights(experience, frames, steps, stride))
+
+
+def _commanded_orientations(states: NDArray[np.float32]) -> FloatArray:
+    """By the measured ones and how far the commands led them. (B, 14), see relative.state_of -> (B, 4)"""
+    leads = from_rotation_vectors(states[:, ANGULAR_VELOCITY].astype(np.float64))
+    return products(leads, states[:, QUATERNION].astype(np.float64))
 
 
 def _weights(

@@ -122,7 +122,8 @@ class LessonMaker:
             row[moved] = actions[self._stretches.starts[step] : self._stretches.ends[step] + 1, moved].mean(axis=0)
         commanded = state[POSITION] + state[LINEAR_VELOCITY]  # see relative.state_of
         rows[:, GRIPPER] = actions[ends, GRIPPER]
-        return to_relative(rows, Pose(commanded, actions[frame, QUATERNION].astype(np.float64)))
+        origin = Pose(commanded, actions[frame, QUATERNION].astype(np.float64))
+        return to_relative(rows, origin, self._config.axes)
 
     def _outcome(self, frames: NDArray[np.int64], look: Look) -> OutcomeLesson:
         experience = self._experience

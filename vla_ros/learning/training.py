@@ -90,8 +90,7 @@ def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str,
     known = _of_the_simulator(tasks, recipe)
     parts = split(experience, recipe.validation.share, with_failures=recipe.model.foresees)
     if recipe.start is None:
-        decoder = recipe.model.decoder
-        statistics = measured_statistics(experience, parts.training, decoder.horizon, decoder.dt_s)
+        statistics = measured_statistics(experience, parts.training, recipe.model)
         model.action_statistics, model.state_statistics = statistics
     trainer = _trainer(recipe, model, experience, parts)
     _check_same(output, {**asdict(recipe), "frames": len(experience)})

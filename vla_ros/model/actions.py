@@ -1,8 +1,8 @@
 """The 14-number action as tensors: its parts, its rotations, its statistics, and how it becomes a token.
 
-Rows are a model's: a position is a displacement [m] from the commanded pose at t_obs in base axes, a quaternion
-(x, y, z, w) the rotation [-] from the commanded orientation, so that its hemisphere is w >= 0; velocities are m/s and
-rad/s in the base frame, the gripper is 0 closed to 1 open. "..." stands for any leading dimensions.
+Rows are a model's: a position is a displacement [m] from the commanded pose at t_obs, a quaternion (x, y, z, w) the
+rotation [-] from the commanded orientation, so that its hemisphere is w >= 0; velocities are m/s and rad/s, the gripper
+is 0 closed to 1 open. Along whose axes, relative.py says. "..." stands for any leading dimensions.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from vla_ros.errors import ModelError
+from vla_ros.model.relative import Axes
 from vla_ros.strict import build_or_refuse
 
 Backbone = Literal["efficientnet_lite0", "clip_vision", "resnet50", "efficientnet", "film_conv"]
@@ -94,6 +95,7 @@ class DecoderConfig:
 class VLAConfig:
     """The whole network. views: names of the contract's cameras. width: of every token between the parts.
 
+    axes: along which a chunk's rows are seen: the base frame's, or the commanded tool's at the instant of the frames.
     places: how many places the grounding head is asked for in training, 0 for no such head.
     memory: "external" for one of memory_slots experiences beside the network.
     reasoning: "plan" for a planner, whose vocabulary the subtasks are; "foresee" for a world model, a value, and a
@@ -108,6 +110,7 @@ class VLAConfig:
     language: LanguageConfig = LanguageConfig()
     fusion: FusionConfig = FusionConfig()
     decoder: DecoderConfig = DecoderConfig()
+    axes: Axes = "base"
     places: Natural = 0
     memory: Literal["none", "external"] = "none"
     memory_slots: Count = 256

@@ -1,15 +1,19 @@
 """Rows relative to where the robot was commanded to be, and back. Numpy only: data and policy use the same.
 
 A network's rows start from the commanded pose at t_obs, so that what it learns holds anywhere: positions are
-displacements along the base frame's axes, rotations turn the commanded orientation in the base frame. Velocities are
-in the base frame, and the gripper is an opening; both stay as they are.
+displacements, rotations turn the commanded orientation, velocities stay velocities, and the gripper is an opening.
+Along whose axes all that is seen is the network's choice: along the base frame's, which suits cameras that stand, or
+along the tool's as it is commanded at t_obs, which suits cameras that move with it.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from vla_ros.geometry import conjugate, in_hemisphere_of, multiply, normalise, rotation_between
+from vla_ros.rotations import rows_seen_along
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -22,8 +26,10 @@ from vla_ros.types import (
     Pose,
 )
 
+Axes = Literal["base", "tool"]
 
-def to_relative(rows: FloatArray, origin: Pose) -> FloatArray:
+
+def to_relative(rows: FloatArray, origin: Pose, axes: Axes = "base") -> FloatArray:
     """Absolute rows in the base frame, seen from a commanded pose. (H, 14) -> (H, 14), quaternions with w >= 0."""
     relative: FloatArray = rows.copy()
     relative[:, POSITION] = rows[:, POSITION] - origin.position
@@ -31,11 +37,13 @@ def to_relative(rows: FloatArray, origin: Pose) -> FloatArray:
     identity = np.array([0.0, 0.0, 0.0, 1.0])
     turned = [in_hemisphere_of(identity, normalise(multiply(quaternion, back))) for quaternion in rows[:, QUATERNION]]
     relative[:, QUATERNION] = np.array(turned)
-    return relative
+    return rows_seen_along(relative, origin.quaternion) if axes == "tool" else relative
 
 
-def to_absolute(rows: FloatArray, origin: Pose) -> FloatArray:
+def to_absolute(rows: FloatArray, origin: Pose, axes: Axes = "base") -> FloatArray:
     """The inverse of to_relative: quaternions lie in the hemisphere of the commanded orientation. (H, 14) -> (H, 14)"""
+    if axes == "tool":
+        rows = rows_seen_along(rows, conjugate(origin.quaternion))
     absolute: FloatArray = rows.copy()
     absolute[:, POSITION] = rows[:, POSITION] + origin.position
     turned = [normalise(multiply(quaternion, origin.quaternion)) for quaternion in rows[:, QUATERNION]]

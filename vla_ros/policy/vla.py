@@ -98,7 +98,7 @@ class VLAPolicy:
             prefix = None if verdict.replan else self._prefix(observation)
             rows = self._model.decide(perception, prefix, self._generator(observation), self._thinking)[0]
             self._recollection.experience(self._model, perception, observation.t_obs_ns)
-        absolute = to_absolute(rows.double().cpu().numpy(), observation.commanded_pose)
+        absolute = to_absolute(rows.double().cpu().numpy(), observation.commanded_pose, self._model.config.axes)
         said = self._subtask(perception), verdict.surprise, verdict.stop_because
         chunk = Chunk(observation.t_obs_ns, self._model.config.decoder.dt_s, absolute, *said)
         kept = max(self._model.config.fusion.history, 1)
@@ -126,7 +126,7 @@ class VLAPolicy:
         if not len(rows) or not _follows(last, rows[0], observation.commanded_pose):
             return None
         relative = np.zeros((1, config.horizon, ACTION_WIDTH))
-        relative[0, : len(rows)] = to_relative(rows, observation.commanded_pose)
+        relative[0, : len(rows)] = to_relative(rows, observation.commanded_pose, self._model.config.axes)
         device = self._model.device
         return Prefix(torch.from_numpy(relative).float().to(device), torch.tensor([len(rows)], device=device))
 

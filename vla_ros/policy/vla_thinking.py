@@ -14,6 +14,7 @@ from vla_ros.geometry import rotation_between
 from vla_ros.model.reasoning import Thinking
 from vla_ros.model.surprise import Escalation, escalate
 from vla_ros.model.vla import Perception, VLAModel
+from vla_ros.rotations import rows_seen_along
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -100,6 +101,8 @@ class Watch(Unwatched):
         if self._last is None:
             return None
         driven = driven_rows(self._last, observation, model.config.decoder.dt_s)
+        if model.config.axes == "tool":
+            driven = rows_seen_along(driven, self._last.commanded_pose.quaternion)
         rows = torch.from_numpy(driven).float().unsqueeze(0).to(model.device)  # (1, n, 14)
         foretold, _ = model.reasoning.foresee(self._last.features, rows, model.action_statistics)
         error = (foretold[0, -1] - perception.memory.pooled[0]).square().mean().sqrt()
