@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
 from vla_ros.errors import LearningError, ModelError, VlaRosError
-from vla_ros.learning.collection_plan import read_plan, takes_of
+from vla_ros.learning.collection import in_rows
+from vla_ros.learning.collection_plan import Plan, read_plan, takes_of
 from vla_ros.learning.recipe import Recipe, build_recipe, read_recipe
+from vla_ros.policy.sentences import load_sentences
 from vla_ros.resources import config_path
 
 MODEL = {"views": ["front"], "vision": {"backbone": "film_conv", "image_size": 32, "trainable_from": 0}}
@@ -129,6 +132,17 @@ def test_tasks_take_turns_and_each_episode_is_another(tmp_path: Path) -> None:
     assert [str(take.variation) for take in pushes] == ["train:0", "train:1", "train:2"]
     assert len({take.seed for take in pushes}) == len({take.scene.seed for take in pushes}) == 3
     assert all(take.scene.varied == ("light",) and take.scene.opening is None for take in takes)
+
+
+def test_a_world_is_used_several_times_before_the_next_one_where_there_are_too_many_to_keep_all() -> None:
+    many = takes_of(Plan(dict.fromkeys(load_sentences().phrases, 12)))
+    rows = in_rows(many, lambda take: take.world)
+    assert sorted(rows, key=str) == sorted(many, key=str)
+    worlds = [take.world for take in rows]
+    changes = sum(one != other for one, other in pairwise(worlds))
+    assert changes == 2 * len(set(worlds)) - 1  # ten of each, then two of each
+    few = takes_of(Plan({"push-v3": 3, "reach-v3": 2}))
+    assert in_rows(few, lambda take: take.world) == few
 
 
 def test_half_open_episodes_are_in_both_worlds_in_equal_parts_and_hide_the_goal(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -29,6 +29,8 @@ from vla_ros.sim.views import image_size
 from vla_ros.types import ACTION_WIDTH
 
 _AHEAD = 4  # takes that are under way for each worker
+_KEPT_ROBOTS = 12  # by each worker
+_IN_A_ROW = 10
 
 
 def schema_of(contract: Contract, plan: Plan, is_video: bool) -> Schema:
@@ -98,14 +100,27 @@ def missing(takes: Iterable[Take], there: Iterable[Mapping[str, Fact]]) -> list[
     return [take for take in takes if _key(facts_of(take)) not in done]
 
 
+def in_rows(takes: Sequence[Take], kept_for: Callable[[Take], str]) -> list[Take]:
+    """The same takes, a few of one world behind each other if there are more worlds than a worker keeps.
+
+    All worlds take turns, so that what there is of a run that was cut short is of all of them. kept_for: of Teaching.
+    """
+    worlds = len({kept_for(take) for take in takes})
+    if worlds <= _KEPT_ROBOTS:
+        return list(takes)
+    turn = _IN_A_ROW * worlds
+    turns = [takes[start : start + turn] for start in range(0, len(takes), turn)]
+    return [take for some in turns for take in sorted(some, key=kept_for)]
+
+
 def perform(takes: Sequence[Take], contract: Contract, workers: int) -> Iterator[Demonstration]:
-    """Do them, in order, on so many processes. Raises SimError, and LearningError if a process dies."""
+    """Do them, as `in_rows` has them, on so many processes. Raises SimError, and LearningError if a process dies."""
     waiting = deque[Future[Demonstration]]()
     # Not forked: a fork would share the OpenGL of this process.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_be_modest, initargs=(os.getpid(),)) as pool:
         try:
-            for take in takes:
+            for take in in_rows(takes, teaching_of(contract).kept_for):
                 waiting.append(pool.submit(_perform_one, take, contract))
                 if len(waiting) >= workers * _AHEAD:
                     yield waiting.popleft().result()
@@ -120,7 +135,6 @@ def perform(takes: Sequence[Take], contract: Contract, workers: int) -> Iterator
 
 
 _robots: dict[str, SimulatedRobot] = {}
-_KEPT_ROBOTS = 12
 
 
 def _perform_one(take: Take, contract: Contract) -> Demonstration:
