@@ -24,7 +24,7 @@ from vla_ros.interface import reading
 from vla_ros.interface.inputs import Delivery, Input, guard_table, policy_table
 from vla_ros.learning.recorded.alignment import Plan
 from vla_ros.learning.recorded.commands import COMMANDED, Command
-from vla_ros.learning.recorded.spans import CHANNELS, SUCCESS
+from vla_ros.learning.recorded.spans import CHANNELS
 from vla_ros.replay.recording import Recording
 from vla_ros.replay.topics import GUARD_TRACE, Decoder, Topics, full_name
 from vla_ros.types import Json, Needs, Now, Pose, Sample, Twist
@@ -136,7 +136,7 @@ def _table(plan: Plan) -> Iterator[Input]:
     known |= {entry.channel: entry for entry in guard_table(contract)}
     yield from (entry for entry in known.values() if entry.channel in wanted)
     boolean = known[channels.TELEOP_DEADMAN]
-    yield Input(SUCCESS, SUCCESS, boolean.type, Delivery.NEWEST, boolean.decode)
+    yield Input(channels.SUCCESS, channels.SUCCESS, boolean.type, Delivery.NEWEST, boolean.decode)
     yield Input(GUARD_TRACE, GUARD_TRACE, known[channels.COMMAND].type, Delivery.HISTORY, _decode_trace)
     for channel, topic, like in (
         (_SENT_POSE, contract.outputs.pose, channels.POLICY_POSE),

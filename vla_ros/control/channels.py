@@ -23,6 +23,7 @@ EMERGENCY_STOP = "emergency_stop"  # bool
 ARM = "guard/arm"  # bool: arm or disarm
 RESET = "guard/reset"  # None
 SIM_RESET = "sim/reset"  # None: the simulated world was put back; disarms and clears streams
+SUCCESS = "sim/success"  # bool: whether the task is done, as whoever knows says; nothing is decided by it
 
 WORKER = "worker"  # a reply of the policy's worker, see policy_tick
 

@@ -14,6 +14,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
+from vla_ros.control import channels
 from vla_ros.control.guard_state import CLIPPED, stops_in
 from vla_ros.interface import reading
 from vla_ros.ros.inputs import NEWEST
@@ -69,7 +70,7 @@ class SimClient:
         self._heard_counts_at = 0.0
         node = graph.node
         node.create_subscription(Clock, "/clock", self._on_clock, NEWEST)
-        node.create_subscription(Bool, "sim/success", self._on_success, NEWEST)
+        node.create_subscription(Bool, channels.SUCCESS, self._on_success, NEWEST)
         node.create_subscription(DiagnosticArray, "guard/status", self._on_status, NEWEST)
 
     def prepare(self, task: str, variation: str) -> None:

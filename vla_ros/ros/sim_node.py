@@ -99,7 +99,7 @@ class SimNode(Node):
         self._joint_states = self.create_publisher(JointState, feedback.joint_states.topic, OFFERED)
         self._commanded = self.create_publisher(PoseStamped, "sim/commanded_pose", OFFERED)
         self._privileged = self.create_publisher(JointState, channels.PRIVILEGED, OFFERED)
-        self._success = self.create_publisher(Bool, "sim/success", OFFERED)
+        self._success = self.create_publisher(Bool, channels.SUCCESS, OFFERED)
         self._was_reset = self.create_publisher(Empty, SIM_RESET_TOPIC, OFFERED)
 
     def _open_cameras(self) -> Photographer:

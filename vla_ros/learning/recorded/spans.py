@@ -10,8 +10,7 @@ from typing import Any, Literal
 from vla_ros.control import channels
 from vla_ros.types import Sample, is_hold
 
-SUCCESS = "sim/success"  # bool: whether the task is done, as whoever knows says
-CHANNELS = (channels.COMMAND, channels.SIM_RESET, SUCCESS)
+CHANNELS = (channels.COMMAND, channels.SIM_RESET, channels.SUCCESS)
 
 Outcome = Literal["success", "failure", "unknown"]
 
@@ -53,7 +52,7 @@ def _spans(samples: Iterable[Sample[Any]]) -> Iterator[Span]:
     span: Span | None = None
     was_done: bool | None = None
     for sample in samples:
-        if sample.channel == SUCCESS:
+        if sample.channel == channels.SUCCESS:
             if span is not None:
                 span = replace(span, outcome=_outcome(span.outcome, was_done, bool(sample.value)))
             was_done = bool(sample.value)
