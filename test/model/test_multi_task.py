@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import torch
@@ -11,21 +12,14 @@ import torch
 from vla_ros.errors import ModelError
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.chunk_decoder import Memory
-from vla_ros.model.config import DecoderConfig
-from vla_ros.model.multi_task import (
-    QUESTIONS,
-    SELECTOR,
-    TASKS,
-    MultiTaskLosses,
-    MultiTaskVLANetwork,
-    Target,
-    heading_error,
-    multi_task_loss_function,
-    rotation_angle,
-)
+from vla_ros.model.config import DecoderConfig, Task
+from vla_ros.model.multi_task import SELECTOR, MultiTaskLosses, MultiTaskVLANetwork, Target, multi_task_loss_function
+from vla_ros.model.task_heads import heading_error, heading_of, rotation_angle
 
 WIDTH, TOKENS, CLASSES, SAMPLES, HORIZON = 16, 5, 3, 6, 4
 STATISTICS = ActionStatistics.identity()
+TASKS: tuple[Task, ...] = get_args(Task)
+QUESTIONS = (*TASKS, SELECTOR)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +35,7 @@ def one_thread() -> Iterator[None]:
 def network() -> MultiTaskVLANetwork:
     torch.manual_seed(0)
     decoder = DecoderConfig(kind="regression", horizon=HORIZON, layers=1, max_prefix=0)
-    network = MultiTaskVLANetwork(WIDTH, 2, CLASSES, decoder)
+    network = MultiTaskVLANetwork(WIDTH, 2, TASKS, CLASSES, decoder)
     for parameter in network.parameters():  # what begins at zero passes nothing on
         if not parameter.any() and parameter.ndim:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -64,7 +58,7 @@ def targets() -> dict[str, Target]:
     return {
         "manipulation": Target(rows, torch.ones(SAMPLES, HORIZON)),
         "grasping": Target(pose, known),
-        "detection": Target(torch.rand(SAMPLES, CLASSES, generator=generator) > 0.5, known),
+        "detection": Target(torch.rand(SAMPLES, CLASSES, generator=generator) > 0.5, torch.ones(SAMPLES, CLASSES)),
         "navigation": Target(torch.randn(SAMPLES, 3, generator=generator), known),
         SELECTOR: Target(torch.arange(SAMPLES) % len(TASKS), known),
     }
@@ -191,14 +185,19 @@ def test_the_heads_learn_what_tokens_tell(network: MultiTaskVLANetwork) -> None:
     assert all(last[name]["loss"] < 0.5 * first[name]["loss"] for name in QUESTIONS)
     outputs = network(memory())
     assert torch.equal(outputs.task_probabilities.argmax(dim=1), wanted[SELECTOR].values)
-    assert torch.equal(outputs.detection > 0.0, wanted["detection"].values)
-    assert torch.cos(outputs.heading_rad - wanted["navigation"].values[:, 2]).min() > 0.7
+    assert torch.equal(outputs.answers["detection"] > 0.0, wanted["detection"].values)
+    assert torch.cos(heading_of(outputs.answers["navigation"]) - wanted["navigation"].values[:, 2]).min() > 0.7
 
 
 def test_the_chunk_is_made_from_what_manipulation_asked_for(network: MultiTaskVLANetwork) -> None:
     seen = memory()
-    rows = network.chunk.sample(network.memory_for(seen, network(seen)), STATISTICS)
+    rows = network.sample(seen, STATISTICS)
     assert rows.shape == (SAMPLES, HORIZON, 14)
+    asked = Memory(seen.tokens, seen.mask, network(seen).features["manipulation"])
+    assert torch.equal(rows, network.chunk.sample(asked, STATISTICS))
+    with torch.no_grad():
+        network.questions["grasping"].add_(1.0)
+    assert torch.equal(rows, network.sample(seen, STATISTICS)), "other questions change nothing of it"
 
 
 def test_the_report_counts_what_was_known(network: MultiTaskVLANetwork) -> None:

@@ -61,6 +61,22 @@ class MultiHeadAttention(nn.Module):
         return joined
 
 
+class MeanOfOthers(nn.Module):
+    """What is left of attention where nobody chooses: every query is told the same, the mean of the real keys."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out_proj = nn.Linear(width, width)
+
+    def with_weights(self, queries: Tensor, keys: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """queries: (B, N, D); keys: (B, M, D); mask: (B, M) bool. -> (B, N, D), (B, N, M)"""
+        real = keys.new_ones(keys.shape[:2], dtype=torch.bool) if mask is None else mask
+        told = self.out_proj(masked_mean(keys, real)).unsqueeze(1) * real.any(dim=1)[:, None, None]  # (B, 1, D)
+        shares = real.to(keys.dtype) / real.sum(dim=1, keepdim=True).clamp(min=1)  # (B, M)
+        count = queries.shape[1]
+        return told.expand(-1, count, -1), shares.unsqueeze(1).expand(-1, count, -1)
+
+
 class FeedForward(nn.Sequential):
     """The two-layer perceptron of a transformer block. (..., D) -> (..., D)"""
 

@@ -15,6 +15,7 @@ from vla_ros.strict import build_or_refuse
 
 Backbone = Literal["efficientnet_lite0", "clip_vision", "resnet50", "efficientnet", "film_conv"]
 Decoder = Literal["flow", "regression", "single", "continuous"]
+Task = Literal["manipulation", "grasping", "detection", "navigation"]
 
 
 def _at_least(least: float) -> Callable[[Any], str | None]:
@@ -40,7 +41,7 @@ class VisionConfig:
     trainable_from: the first stage that is trained, 0 for all; None freezes the backbone.
     feature_stage: the stage whose output is used; None for the last (only efficientnet_lite0 offers earlier ones).
     shared: one encoder for all views, else one for each.
-    cross_view_layers: blocks in which the views' tokens look at each other.
+    cross_view_layers: blocks in which the views' tokens look at each other, 0 for views side by side.
     """
 
     backbone: Backbone = "efficientnet_lite0"
@@ -49,7 +50,7 @@ class VisionConfig:
     trainable_from: Natural | None = None
     feature_stage: Natural | None = None
     shared: bool = True
-    cross_view_layers: Count = 1
+    cross_view_layers: Natural = 1
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,13 @@ class LanguageConfig:
 
 @dataclass(frozen=True)
 class FusionConfig:
-    """layers: of cross-modal attention. history: earlier fused features that it looks back at, 0 for none."""
+    """layers: levels on which vision and language meet. history: earlier fused features that it looks back at, 0 for
+    none. meeting: "attention" of every token on the other modality's, or "mean": each is told their mean.
+    """
 
     layers: Count = 2
     history: Natural = 0
+    meeting: Literal["attention", "mean"] = "attention"
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class VLAConfig:
     memory: "external" for one of memory_slots experiences beside the network.
     reasoning: "plan" for a planner, whose vocabulary the subtasks are; "foresee" for a world model, a value, and a
     refiner of what is chosen by them; "all" for both.
+    tasks: what is answered beside each other, manipulation, which is the chunk, among them; none for the chunk alone.
+    classes: names of the things that detection tells of.
     """
 
     views: tuple[str, ...] = ("front", "wrist", "top")
@@ -116,6 +122,8 @@ class VLAConfig:
     memory_slots: Count = 256
     reasoning: Literal["none", "plan", "foresee", "all"] = "none"
     subtasks: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def plans(self) -> bool:
@@ -156,9 +164,12 @@ def preset(size: str, views: tuple[str, ...]) -> VLAConfig:
     return validated(replace(SIZES[size], views=views), "the configuration")
 
 
+_LISTS = ("views", "subtasks", "tasks", "classes")
+
+
 def to_mapping(config: VLAConfig) -> dict[str, Any]:
     """Plain types for JSON."""
-    return {**asdict(config), "views": list(config.views), "subtasks": list(config.subtasks)}
+    return {**asdict(config), **{name: list(getattr(config, name)) for name in _LISTS}}
 
 
 def from_mapping(source: Mapping[str, Any], where: str) -> VLAConfig:
@@ -184,8 +195,21 @@ def validated(config: VLAConfig, where: str) -> VLAConfig:
         (config.plans and not config.subtasks, "subtasks: a planner needs at least one"),
         (not config.plans and bool(config.subtasks), "subtasks: without a planner there is no use for them"),
         (len(set(config.subtasks)) < len(config.subtasks), "subtasks: each name may stand once"),
+        *_faults_of_tasks(config),
     )
     lines = "".join(f"\n  {text}" for is_wrong, text in faults if is_wrong)
     if lines:
         raise ModelError(f"{where} is not a model configuration:{lines}")
     return config
+
+
+def _faults_of_tasks(config: VLAConfig) -> tuple[tuple[bool, str], ...]:
+    tasks, classes = config.tasks, config.classes
+    detects = "detection" in tasks
+    return (
+        (bool(tasks) and "manipulation" not in tasks, "tasks: one of them is manipulation, which is the chunk"),
+        (len(set(tasks)) < len(tasks), "tasks: each name may stand once"),
+        (detects and not classes, "classes: detection needs at least one"),
+        (not detects and bool(classes), "classes: without detection there is no use for them"),
+        (len(set(classes)) < len(classes), "classes: each name may stand once"),
+    )

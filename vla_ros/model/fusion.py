@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vla_ros.model.attention import FeedForward, MultiHeadAttention, masked_mean
+from vla_ros.model.attention import FeedForward, MeanOfOthers, MultiHeadAttention, masked_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,21 @@ class FusedFeatures:
 
 
 class CrossModalAttention(nn.Module):
-    """Vision attends to language and language to vision, at once; each then goes through a perceptron."""
+    """Vision attends to language and language to vision, at once; each then goes through a perceptron.
 
-    def __init__(self, feature_dim: int = 512, num_heads: int = 8, dropout: float = 0.1) -> None:
+    attends: or else each is told the other's mean, and nothing of which token says what.
+    """
+
+    def __init__(
+        self, feature_dim: int = 512, num_heads: int = 8, dropout: float = 0.1, attends: bool = True
+    ) -> None:
         super().__init__()
         self.norm_vision = nn.LayerNorm(feature_dim)
         self.norm_language = nn.LayerNorm(feature_dim)
-        self.vision_attention = MultiHeadAttention(feature_dim, num_heads, dropout)
-        self.language_attention = MultiHeadAttention(feature_dim, num_heads, dropout)
+        self.vision_attention, self.language_attention = (
+            MultiHeadAttention(feature_dim, num_heads, dropout) if attends else MeanOfOthers(feature_dim)
+            for _ in range(2)
+        )
         self.vision_mlp = nn.Sequential(nn.LayerNorm(feature_dim), FeedForward(feature_dim, dropout))
         self.language_mlp = nn.Sequential(nn.LayerNorm(feature_dim), FeedForward(feature_dim, dropout))
         self.out_proj = nn.Linear(2 * feature_dim, feature_dim)
@@ -111,11 +118,17 @@ class HierarchicalFusion(nn.Module):
     """Levels of cross-modal attention, each working on what the last one gave; a learned mixture of their summaries."""
 
     def __init__(
-        self, feature_dim: int = 512, num_heads: int = 8, num_layers: int = 3, history: int = 0, dropout: float = 0.1
+        self,
+        feature_dim: int = 512,
+        num_heads: int = 8,
+        num_layers: int = 3,
+        history: int = 0,
+        dropout: float = 0.1,
+        attends: bool = True,
     ) -> None:
         super().__init__()
         self.fusion_layers = nn.ModuleList(
-            [CrossModalAttention(feature_dim, num_heads, dropout) for _ in range(num_layers)]
+            [CrossModalAttention(feature_dim, num_heads, dropout, attends) for _ in range(num_layers)]
         )
         self.level_logits = nn.Parameter(torch.zeros(num_layers))
         # Attention over one instant would be a plain linear layer: without a history there is none.

@@ -9,85 +9,66 @@ Shapes: B samples, M memory tokens, D width, H rows of a chunk, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vla_ros.errors import ModelError
-from vla_ros.model.actions import ActionStatistics, quaternion_product, unit_quaternion
+from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.attention import MultiHeadAttention
-from vla_ros.model.chunk_decoder import Memory, weighted_mean
-from vla_ros.model.config import DecoderConfig
+from vla_ros.model.chunk_decoder import ActionHead, Memory, Prefix, weighted_mean
+from vla_ros.model.config import DecoderConfig, Task, VLAConfig
 from vla_ros.model.decoders import make_head
+from vla_ros.model.task_heads import SHARE_OF_MEASURED, DetectionHead, GraspHead, GoalHead, SelectorHead, TaskHead
 
-Task = Literal["manipulation", "grasping", "detection", "navigation"]
-TASKS: tuple[Task, ...] = get_args(Task)
+MANIPULATION: Task = "manipulation"
 SELECTOR = "selector"
 """Beside the tasks: which of them a sample is about."""
-QUESTIONS: tuple[str, ...] = (*TASKS, SELECTOR)
 
-_SCALE_M = 0.1  # errors of positions are counted in units of this, beside radians
 _MOST_LOG_VARIANCE = 6.0  # a loss that vanishes must not come to count without bound
-# Of a likelihood: half the weighted error for what is measured, all of it for what is chosen among classes.
-_SHARES: Mapping[str, float] = {
-    "manipulation": 0.5,
-    "grasping": 0.5,
-    "detection": 1.0,
-    "navigation": 0.5,
-    SELECTOR: 1.0,
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
     """What a task should have answered. known: bool or weights of 0 or more; what is not known is not looked at.
 
-    manipulation: (B, H, 14) rows as `relative` has them, known (B, H). The others are known (B,): grasping (B, 7),
-    where the tool is when it has hold of the thing, position [m] and quaternion xyzw, seen as a row is; detection
-    (B, C), 1 for what is in view; navigation (B, 3), x, y [m] and heading [rad] to drive to; selector (B,) long, places
-    in TASKS.
+    manipulation: (B, H, 14) rows as `relative` has them, known (B, H). grasping: (B, 7), where the tool is when it has
+    hold of the thing, position [m] and quaternion xyzw, seen as a row is; known (B,). detection: (B, C), 1 for what is
+    in view; known (B, C). navigation: (B, 3), where to drive to, x ahead and y left of the base [m], and how far to
+    turn [rad]; known (B,). selector: (B,) long, places in the network's tasks; known (B,).
     """
 
     values: Tensor
     known: Tensor
 
+    def to(self, device: torch.device) -> Target:
+        """The same on a device."""
+        return Target(self.values.to(device), self.known.to(device))
+
 
 @dataclass(frozen=True, eq=False)
 class MultiTaskOutputs:
     """Answers. features: question -> (B, D), what was found for it; attention: question -> (B, M), which tokens it
-    looked at; grasp_position: (B, 3) [m]; grasp_orientation: (B, 4) unit; detection: (B, C) logits; goal_position:
-    (B, 2) [m]; goal_heading: (B, 2), its cosine and sine; selector: (B, tasks) logits. A chunk is what the network's
-    `chunk` makes of `memory_for`.
+    looked at; answers: question -> as its head in `task_heads` says it. The chunk is what the network samples.
     """
 
     features: Mapping[str, Tensor]
     attention: Mapping[str, Tensor]
-    grasp_position: Tensor
-    grasp_orientation: Tensor
-    detection: Tensor
-    goal_position: Tensor
-    goal_heading: Tensor
-    selector: Tensor
-
-    @property
-    def heading_rad(self) -> Tensor:
-        """(B,), -pi to pi."""
-        return torch.atan2(self.goal_heading[:, 1], self.goal_heading[:, 0])
+    answers: Mapping[str, Tensor]
 
     @property
     def task_probabilities(self) -> Tensor:
-        """How likely each of TASKS is what is asked for. -> (B, tasks)"""
-        return self.selector.softmax(dim=-1)
+        """How likely each of the network's tasks is what is asked for. -> (B, tasks)"""
+        return self.answers[SELECTOR].softmax(dim=-1)
 
 
 @dataclass(frozen=True, eq=False)
 class MultiTaskLosses:
     """total: (), what is trained on. losses: question -> (), as measured; weights: question -> (), how much it counts;
-    known: question -> (), of how many samples, or rows, it was measured. What had no target is in none of them.
+    known: question -> (), of how many samples, rows or classes it was measured. What had no target is in none of them.
     """
 
     total: Tensor
@@ -103,50 +84,81 @@ class MultiTaskLosses:
         }
 
 
-class MultiTaskVLANetwork(nn.Module):
-    """Heads over what a network has understood. Raises ModelError for a decoder that there is not."""
+class MultiTaskVLANetwork(ActionHead):
+    """Heads over what a network has understood; as an action head it gives what manipulation answers.
 
-    def __init__(self, width: int, heads: int, classes: int, decoder: DecoderConfig, dropout: float = 0.0) -> None:
-        """classes: of detection."""
+    Raises ModelError for a decoder that there is not.
+    """
+
+    def __init__(
+        self, width: int, heads: int, tasks: Sequence[Task], classes: int, decoder: DecoderConfig, dropout: float = 0.0
+    ) -> None:
+        """tasks: manipulation and others; classes: of detection."""
         super().__init__()
+        self.tasks = tuple(tasks)
+        self.questions_asked: tuple[str, ...] = (*tasks, SELECTOR)
+        self.horizon = decoder.horizon
         self.norm = nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width, heads, dropout)
-        self.questions = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(1, width)) for name in QUESTIONS})
-        self.chunk = make_head(decoder, width, heads, dropout)
-        self.answers = nn.ModuleDict(
-            {
-                "grasping": _answer(width, 7, dropout),
-                "detection": _answer(width, classes, dropout),
-                "navigation": _answer(width, 4, dropout),
-                SELECTOR: _answer(width, len(TASKS), dropout),
-            }
+        self.questions = nn.ParameterDict(
+            {name: nn.Parameter(0.02 * torch.randn(1, width)) for name in self.questions_asked}
         )
-        self.log_variances = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in QUESTIONS})
+        self.chunk = make_head(decoder, width, heads, dropout)
+        choice = {
+            "grasping": lambda: GraspHead(width, dropout),
+            "detection": lambda: DetectionHead(width, dropout, classes),
+            "navigation": lambda: GoalHead(width, dropout),
+            SELECTOR: lambda: SelectorHead(width, dropout, len(tasks)),
+        }
+        self.answers = nn.ModuleDict({name: choice[name]() for name in self.questions_asked if name in choice})
+        self.log_variances = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in self.questions_asked})
+
+    def head(self, name: str) -> TaskHead:
+        """Of a question. Raises KeyError for manipulation, which has the chunk's, and for what is not asked."""
+        return cast("TaskHead", self.answers[name])
 
     def forward(self, memory: Memory) -> MultiTaskOutputs:
         """Every answer but the chunk, each from the real tokens alone."""
         tokens = self.norm(memory.tokens)  # (B, M, D)
-        features, attention = {}, {}
-        for name, question in self.questions.items():
-            asked = question.expand(len(tokens), -1, -1)  # (B, 1, D)
-            found, weights = self.attention.with_weights(asked, tokens, memory.mask)
-            features[name], attention[name] = (asked + found).squeeze(1), weights.squeeze(1)  # (B, D), (B, M)
-        grasp = self.answers["grasping"](features["grasping"])  # (B, 7)
-        goal = self.answers["navigation"](features["navigation"])  # (B, 4)
+        found = {name: self._found(name, tokens, memory.mask) for name in self.questions_asked}
         return MultiTaskOutputs(
-            features=features,
-            attention=attention,
-            grasp_position=grasp[:, :3],
-            grasp_orientation=unit_quaternion(grasp[:, 3:]),
-            detection=self.answers["detection"](features["detection"]),
-            goal_position=goal[:, :2],
-            goal_heading=F.normalize(goal[:, 2:], dim=-1),
-            selector=self.answers[SELECTOR](features[SELECTOR]),
+            features={name: features for name, (features, _) in found.items()},
+            attention={name: weights for name, (_, weights) in found.items()},
+            answers={name: self.head(name)(found[name][0]) for name in self.answers},
         )
 
-    def memory_for(self, memory: Memory, outputs: MultiTaskOutputs) -> Memory:
-        """What the chunk's head works from: the same tokens, and what was found for manipulation."""
-        return Memory(memory.tokens, memory.mask, outputs.features["manipulation"])
+    def loss(
+        self,
+        memory: Memory,
+        target: Tensor,
+        statistics: ActionStatistics,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """As ActionHead: of the chunk alone."""
+        return self.chunk.loss(self._memory_to_act_on(memory), target, statistics, weights, generator)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        memory: Memory,
+        statistics: ActionStatistics,
+        prefix: Prefix | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """As ActionHead. No other question is asked."""
+        return self.chunk.sample(self._memory_to_act_on(memory), statistics, prefix, generator)
+
+    def _memory_to_act_on(self, memory: Memory) -> Memory:
+        """The same tokens, and what was found for manipulation."""
+        features, _ = self._found(MANIPULATION, self.norm(memory.tokens), memory.mask)
+        return Memory(memory.tokens, memory.mask, features)
+
+    def _found(self, name: str, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, M, D), (B, M) -> (B, D), (B, M)"""
+        asked = self.questions[name].expand(len(tokens), -1, -1)  # (B, 1, D)
+        found, weights = self.attention.with_weights(asked, tokens, mask)
+        return (asked + found).squeeze(1), weights.squeeze(1)
 
 
 def multi_task_loss_function(
@@ -161,83 +173,66 @@ def multi_task_loss_function(
     Raises ModelError for a target of a task that there is not.
     """
     for name in targets:
-        if name not in QUESTIONS:
-            raise ModelError(f"there is no task {name!r} to learn; choose from {', '.join(QUESTIONS)}")
+        if name not in network.questions_asked:
+            raise ModelError(f"there is no task {name!r} to learn; choose from {', '.join(network.questions_asked)}")
     outputs = network(memory)
     total = memory.pooled.new_zeros(())
     losses, weights, known = {}, {}, {}
     for name, target in targets.items():
         if not target.known.any():
             continue
-        if name == "manipulation":
-            rows = _without_unknown(target)
-            given = target.known.to(memory.pooled.dtype)
-            loss = network.chunk.loss(network.memory_for(memory, outputs), rows, statistics, given, generator)
+        given = target.known.to(memory.pooled.dtype)
+        if name == MANIPULATION:
+            share, loss = SHARE_OF_MEASURED, network.loss(memory, _without_unknown(target), statistics, given, generator)
         else:
-            loss = _mean_of_known(_LOSSES[name](outputs, _without_unknown(target)), target.known)
+            head = network.head(name)
+            errors = head.errors(outputs.answers[name], _without_unknown(target))
+            share, loss = head.share, weighted_mean(errors, given)
         log_variance = network.log_variances[name].clamp(-_MOST_LOG_VARIANCE, _MOST_LOG_VARIANCE)
-        weight = _SHARES[name] * torch.exp(-log_variance)
+        weight = share * torch.exp(-log_variance)
         total = total + weight * loss + 0.5 * log_variance
         losses[name], weights[name] = loss.detach(), weight.detach()
         known[name] = (target.known > 0).sum()
     return MultiTaskLosses(total, losses, weights, known)
 
 
-def rotation_angle(first: Tensor, second: Tensor) -> Tensor:
-    """The angle between two orientations, the same for q and -q. (..., 4), (..., 4) unit -> (...) [rad], 0 to pi"""
-    conjugate = second * second.new_tensor((-1.0, -1.0, -1.0, 1.0))
-    turned = quaternion_product(first, conjugate)
-    return 2.0 * torch.atan2(torch.linalg.vector_norm(turned[..., :3], dim=-1), turned[..., 3].abs())
+def make_decoder(config: VLAConfig) -> ActionHead:
+    """Of the chunk alone, or of several tasks where the configuration names them."""
+    if not config.tasks:
+        return make_head(config.decoder, config.width, config.heads, config.dropout)
+    classes, decoder = len(config.classes), config.decoder
+    return MultiTaskVLANetwork(config.width, config.heads, config.tasks, classes, decoder, config.dropout)
 
 
-def heading_error(direction: Tensor, heading_rad: Tensor) -> Tensor:
-    """1 - cos of the angle between, 0 to 2: a whole turn makes no difference. direction: (B, 2) unit. -> (B,)"""
-    return 1.0 - direction[:, 0] * torch.cos(heading_rad) - direction[:, 1] * torch.sin(heading_rad)
+def acting_losses(
+    decoder: ActionHead,
+    memory: Memory,
+    rows: Target,
+    targets: Mapping[str, Target],
+    statistics: ActionStatistics,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, MultiTaskLosses | None]:
+    """-> of the chunk, and of all tasks where there are several. targets: of those beside the chunk.
+
+    Raises ModelError for a target of a task that there is not.
+    """
+    if isinstance(decoder, MultiTaskVLANetwork):
+        losses = multi_task_loss_function(decoder, memory, {MANIPULATION: rows, **targets}, statistics, generator)
+        return losses.losses.get(MANIPULATION, memory.pooled.new_zeros(())), losses
+    if targets:
+        raise ModelError(f"there is no task {next(iter(targets))!r} to learn, only the chunk")
+    return decoder.loss(memory, rows.values, statistics, rows.known, generator), None
 
 
-def _grasping(outputs: MultiTaskOutputs, target: Tensor) -> Tensor:
-    """-> (B,)"""
-    position = (outputs.grasp_position - target[:, :3]).abs().mean(dim=-1) / _SCALE_M
-    return position + rotation_angle(outputs.grasp_orientation, unit_quaternion(target[:, 3:]))
-
-
-def _detection(outputs: MultiTaskOutputs, target: Tensor) -> Tensor:
-    """-> (B,)"""
-    wanted = target.to(outputs.detection.dtype)
-    return F.binary_cross_entropy_with_logits(outputs.detection, wanted, reduction="none").mean(dim=-1)
-
-
-def _navigation(outputs: MultiTaskOutputs, target: Tensor) -> Tensor:
-    """-> (B,)"""
-    position = (outputs.goal_position - target[:, :2]).abs().mean(dim=-1) / _SCALE_M
-    return position + heading_error(outputs.goal_heading, target[:, 2])
-
-
-def _selection(outputs: MultiTaskOutputs, target: Tensor) -> Tensor:
-    """-> (B,)"""
-    return F.cross_entropy(outputs.selector, target, reduction="none")
-
-
-_LOSSES: Mapping[str, Callable[[MultiTaskOutputs, Tensor], Tensor]] = {
-    "grasping": _grasping,
-    "detection": _detection,
-    "navigation": _navigation,
-    SELECTOR: _selection,
-}
+def answers(decoder: ActionHead, memory: Memory) -> MultiTaskOutputs:
+    """What the tasks beside the chunk say. Raises ModelError without them."""
+    if not isinstance(decoder, MultiTaskVLANetwork):
+        raise ModelError("this network answers for the chunk alone; choose tasks: [manipulation, ...]")
+    outputs: MultiTaskOutputs = decoder(memory)
+    return outputs
 
 
 def _without_unknown(target: Target) -> Tensor:
     """Zeros in the place of what is not known: a NaN there would outlive a weight of 0."""
     is_known = (target.known > 0).reshape(*target.known.shape, *[1] * (target.values.ndim - target.known.ndim))
     return target.values.masked_fill(~is_known, 0)
-
-
-def _mean_of_known(losses: Tensor, known: Tensor) -> Tensor:
-    """(B,), (B,) -> ()"""
-    return weighted_mean(losses, known.to(losses.dtype))
-
-
-def _answer(width: int, numbers: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, numbers)
-    )

@@ -245,10 +245,13 @@ class MultiViewVisionEncoder(nn.Module):
         return torch.cat([*wholes, *patches], dim=1)
 
     def _look_around(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """All blocks; the last one, without dropout, reports its attention.
+        """All blocks; the last one, without dropout, reports its attention. Without any, each token sees itself alone.
 
         (B, V + N, D), (B, V + N) -> (B, V + N, D), (B, V + N, V + N)
         """
+        if not len(self.blocks):
+            count = tokens.shape[1]
+            return tokens, torch.eye(count, dtype=tokens.dtype, device=tokens.device).expand(len(tokens), -1, -1)
         *first, last = self.blocks
         for block in first:
             tokens = block(tokens, mask)

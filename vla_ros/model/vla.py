@@ -10,7 +10,7 @@ tokens, L words, S sentences, T earlier instants, D width, H rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +21,12 @@ from vla_ros.model.actions import ActionEncoder, ActionStatistics
 from vla_ros.model.alignment import AlignmentHead
 from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig
-from vla_ros.model.decoders import make_head
 from vla_ros.model.fusion import FusedFeatures, HierarchicalFusion
 from vla_ros.model.grounding import GroundingHead, grounding_loss
 from vla_ros.model.inputs import ModelInputs, build_inputs
 from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
 from vla_ros.model.memory import MemoryAugmentedFusion, MemoryState, Recall
+from vla_ros.model.multi_task import MultiTaskLosses, MultiTaskOutputs, Target, acting_losses, answers, make_decoder
 from vla_ros.model.reasoning import AT_ONCE, NO_LESSONS, Lessons, PlannedTask, Thinking, VLAReasoningModule
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
 from vla_ros.types import ACTION_WIDTH, Observation
@@ -60,6 +60,7 @@ class Losses:
 
     alignment is zero where the instruction steers the vision backbone: what it has been told it could only repeat.
     plan, goal, foresight, value, refinement: of the parts that reason, zero without them or without lessons for them.
+    tasks: of all tasks together, the action's among them, where there are several.
     """
 
     action: Tensor
@@ -70,6 +71,12 @@ class Losses:
     foresight: Tensor
     value: Tensor
     refinement: Tensor
+    tasks: MultiTaskLosses | None = None
+
+    @property
+    def acting(self) -> Tensor:
+        """What the decoder is trained on."""
+        return self.action if self.tasks is None else self.tasks.total
 
     @property
     def reasoning(self) -> Tensor:
@@ -103,11 +110,12 @@ class VLAModel(nn.Module):
         self.language = HierarchicalLanguageEncoder(config.language, width, heads, dropout)
         self.state_encoder = ActionEncoder(ACTION_WIDTH, width)
         self.token_types = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in _TOKEN_TYPES})
-        self.fusion = HierarchicalFusion(width, heads, config.fusion.layers, config.fusion.history, dropout)
+        attends = config.fusion.meeting == "attention"
+        self.fusion = HierarchicalFusion(width, heads, config.fusion.layers, config.fusion.history, dropout, attends)
         remembers = config.memory == "external"
         self.memory = MemoryAugmentedFusion(width, config.memory_slots, dropout) if remembers else None
         self.reasoning = VLAReasoningModule(config)
-        self.decoder = make_head(config.decoder, width, heads, dropout)
+        self.decoder = make_decoder(config)
         steered = any(encoder.backbone.is_steered for encoder in self.vision.all_encoders())
         self.alignment = None if steered else AlignmentHead(width)
         self.grounding = GroundingHead(config.places, width, heads) if config.places else None
@@ -190,15 +198,25 @@ class VLAModel(nn.Module):
         generator: torch.Generator | None = None,
         places: Places | None = None,
         lessons: Lessons = NO_LESSONS,
+        targets: Mapping[str, Target] | None = None,
     ) -> Losses:
-        """target: (B, H, 14) relative rows in physical units; weights: (B, H), 0 for rows that do not count."""
+        """target: (B, H, 14) relative rows in physical units; weights: (B, H), 0 for rows that do not count.
+
+        targets: of the tasks beside the chunk. Raises ModelError for one that this network has not.
+        """
         perception = self.perceive(inputs)
-        action = self.decoder.loss(perception.memory, target, self.action_statistics, weights, generator)
+        rows = Target(target, torch.ones_like(target[..., 0]) if weights is None else weights)
+        statistics, memory = self.action_statistics, perception.memory
+        action, tasks = acting_losses(self.decoder, memory, rows, targets or {}, statistics, generator)
         alignment = self._alignment_loss(perception, inputs.command.input_ids)
         grounding = self._grounding_loss(perception, places)
         planned = self._plan_losses(perception, lessons)
         foreseen = self._outcome_losses(perception, target, weights, generator, lessons)
-        return Losses(action, alignment, grounding, *planned, *foreseen)
+        return Losses(action, alignment, grounding, *planned, *foreseen, tasks)
+
+    def answers(self, perception: Perception) -> MultiTaskOutputs:
+        """What the tasks beside the chunk say. Raises ModelError without them."""
+        return answers(self.decoder, perception.memory)
 
     def aligned(self, perception: Perception) -> tuple[Tensor, Tensor] | None:
         """What monitor_alignment compares: what is seen and what is said, as unit vectors of one space, (B, D) each."""
