@@ -16,6 +16,7 @@ from vla_ros.images import encode
 from vla_ros.learning.collection import facts_of, schema_of
 from vla_ros.learning.collection_plan import Plan, takes_of
 from vla_ros.learning.experience import FAILURE, SUCCESS, Experience
+from vla_ros.learning.targets import no_labels
 from vla_ros.types import LINEAR_VELOCITY, FloatArray
 
 TASKS = ("push-v3", "reach-v3")
@@ -57,6 +58,7 @@ def experience(
         tasks=tuple(tasks or ["push-v3"] * len(lengths)),
         subtasks=np.array(subtasks or [""] * count),
         outcomes=np.where(good, SUCCESS, FAILURE),
+        labels=no_labels(count),
     )
 
 

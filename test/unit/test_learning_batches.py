@@ -35,9 +35,8 @@ TABLE = load_sentences()
 def maker(data: Any) -> BatchMaker:
     """Of a network that only says what it wants, and takes sentences as they are."""
     decoder = SimpleNamespace(horizon=4, dt_s=0.05)
-    config = SimpleNamespace(
-        views=tuple(data.images), decoder=decoder, axes="base", plans=False, foresees=False, subtasks=()
-    )
+    nothing = {"axes": "base", "plans": False, "foresees": False, "subtasks": (), "tasks": (), "classes": ()}
+    config = SimpleNamespace(views=tuple(data.images), decoder=decoder, **nothing)
     language = SimpleNamespace(tokenize_commands=lambda sentences: sentences)
     return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE)  # type: ignore[arg-type]
 

@@ -15,12 +15,16 @@ from vla_ros.learning.recipe import AugmentationConfig
 from vla_ros.types import LINEAR_VELOCITY, POSITION
 
 
-def shifted(images: Tensor, most_px: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to most_px along both axes, its border repeated. (B, 3, S, S) uint8 -> the same"""
+def shifted(images: Tensor, most_px: int, generator: torch.Generator, still: Tensor | None = None) -> Tensor:
+    """Each image moved by up to most_px along both axes, its border repeated. (B, 3, S, S) uint8 -> the same
+
+    still: (B,) bool, those that stay where they are.
+    """
     if most_px == 0:
         return images
     batch, _, height, width = images.shape
-    down, right = torch.randint(-most_px, most_px + 1, (2, batch, 1), generator=generator)
+    moves = torch.randint(-most_px, most_px + 1, (2, batch, 1), generator=generator)
+    down, right = moves if still is None else moves * ~still[:, None]
     rows = (torch.arange(height) + down).clamp(0, height - 1)  # (B, S)
     columns = (torch.arange(width) + right).clamp(0, width - 1)
     moved = images.gather(2, rows[:, None, :, None].expand_as(images))
@@ -58,11 +62,15 @@ def jittered(states: Tensor, std_m: float, generator: torch.Generator) -> Tensor
 
 
 def augmented(
-    images: Mapping[str, Tensor], states: Tensor, config: AugmentationConfig, generator: torch.Generator
+    images: Mapping[str, Tensor],
+    states: Tensor,
+    config: AugmentationConfig,
+    generator: torch.Generator,
+    still: Tensor | None = None,
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Tensor]:
     """Images, which of them are there, and states, all changed. See the parts."""
     changed = {
-        view: recoloured(shifted(image, config.shift_px, generator), config.colour, generator)
+        view: recoloured(shifted(image, config.shift_px, generator, still), config.colour, generator)
         for view, image in images.items()
     }
     return (

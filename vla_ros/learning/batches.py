@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,12 @@ from vla_ros.learning.augmentation import augmented
 from vla_ros.learning.experience import Experience, chunks_at, stride_of
 from vla_ros.learning.lessons import LessonMaker
 from vla_ros.learning.recipe import PLACES, AugmentationConfig
+from vla_ros.learning.task_targets import TargetMaker
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.config import VLAConfig
 from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.language import CommandTokens
+from vla_ros.model.multi_task import Target
 from vla_ros.model.reasoning import Lessons
 from vla_ros.model.vla import Places, VLAModel
 from vla_ros.policy.sentences import SentenceTable
@@ -30,7 +32,7 @@ _MEASURED_ON = 20_000  # frames, of statistics
 @dataclass(frozen=True, eq=False)
 class Batch:
     """targets: (B, H, 14) relative rows; weights: (B, H), 0 where a row does not count; places: of grounding; lessons:
-    for the parts that reason.
+    for the parts that reason; tasks: for those beside the chunk.
     """
 
     inputs: ModelInputs
@@ -38,16 +40,18 @@ class Batch:
     weights: Tensor
     places: Places
     lessons: Lessons
+    tasks: Mapping[str, Target]
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         places = Places(self.places.positions.to(device), self.places.known.to(device))
         tensors = self.targets.to(device), self.weights.to(device)
-        return Batch(self.inputs.to(device), *tensors, places, self.lessons.to(device))
+        tasks = {name: target.to(device) for name, target in self.tasks.items()}
+        return Batch(self.inputs.to(device), *tensors, places, self.lessons.to(device), tasks)
 
 
 class BatchMaker:
-    """Makes batches for one network. Raises LearningError if the data's rate does not fit the network's."""
+    """Makes batches for one network. Raises LearningError if the data does not fit it, by its rate or by names."""
 
     def __init__(self, experience: Experience, model: VLAModel, sentences: SentenceTable) -> None:
         self._experience = experience
@@ -56,6 +60,7 @@ class BatchMaker:
         self._horizon = model.config.decoder.horizon
         self._stride = stride_of(experience.fps, model.config.decoder.dt_s)
         self._lessons = LessonMaker(experience, model.config, self._stride)
+        self._targets = TargetMaker(experience, model.config)
 
     def make(self, frames: NDArray[np.int64], seed: Sequence[int], augmentation: AugmentationConfig = _PLAIN) -> Batch:
         """The batch of some frames, (B,). seed: of all that is drawn; the same seed gives the same batch."""
@@ -65,12 +70,15 @@ class BatchMaker:
         told = [choices[int(rng.integers(len(choices)))] for choices in phrasings]
         command = self._model.language.tokenize_commands(told)
         chunks = chunks_at(self._experience, frames, self._horizon, self._stride, self._model.config.axes)
+        still = self._targets.still(len(frames), augmentation)
+        inputs = self._inputs(frames, command, augmentation, generator, still)
         return Batch(
-            self._inputs(frames, command, augmentation, generator),
+            inputs,
             torch.from_numpy(chunks.rows),
             torch.from_numpy(chunks.weights),
             self._places(frames),
             self._lessons.make(frames, lambda others: self._inputs(others, command, _PLAIN, generator), rng),
+            self._targets.make(frames, inputs.present, still),
         )
 
     def _inputs(
@@ -79,13 +87,14 @@ class BatchMaker:
         command: CommandTokens,
         augmentation: AugmentationConfig,
         generator: torch.Generator,
+        still: Tensor | None = None,
     ) -> ModelInputs:
         pictures = {
             view: torch.from_numpy(self._experience.images[view][frames]).permute(0, 3, 1, 2).contiguous()
             for view in self._model.config.views
         }
         states = torch.from_numpy(self._experience.states[frames])
-        images, present, states = augmented(pictures, states, augmentation, generator)
+        images, present, states = augmented(pictures, states, augmentation, generator, still)
         return ModelInputs(images, present, command, states)
 
     def _phrasings(self, task: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from vla_ros.learning.logs import read_log
 from vla_ros.types import FloatArray
 
-_LOSSES = ("action", "grounding", "alignment")
+_LOSSES = ("action", "grounding", "alignment", "grasping", "detection", "navigation", "selector")
 _SMOOTH = 50  # steps of a running mean
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vla_ros.errors import LearningError
 from vla_ros.learning.stacked import Pictures, Stacked
+from vla_ros.learning.targets import Labels, joined_labels
 from vla_ros.model.relative import Axes, state_of
 from vla_ros.rotations import from_rotation_vectors, products, rows_seen_along, turned
 from vla_ros.types import (
@@ -45,7 +46,7 @@ class Experience:
     is_pushed: (N,) bool. worth: (N,), how much a chunk that begins at a frame counts; 0 where nothing is to be learned.
     is_start: (N,) bool, whether a chunk may begin at it. episodes: (N,), which one a frame belongs to. tasks: of each
     episode; where it is none of the simulator's, the sentence. subtasks: (N,), what each frame is a part of, in words,
-    "" where nobody knows. outcomes: of each episode: SUCCESS, FAILURE or UNKNOWN.
+    "" where nobody knows. outcomes: of each episode: SUCCESS, FAILURE or UNKNOWN. labels: of tasks beside the chunk.
     """
 
     fps: int
@@ -61,6 +62,7 @@ class Experience:
     tasks: tuple[str, ...]
     subtasks: NDArray[np.str_]
     outcomes: NDArray[np.int64]
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.states)
@@ -80,6 +82,12 @@ class Experience:
     def task_of(self, frame: int) -> str:
         """The task that a frame's episode is about."""
         return self.tasks[int(self.episodes[frame])]
+
+    def commanded_at(self, frame: int) -> Pose:
+        """Where the robot was commanded to be, which its rows start from; see relative.state_of."""
+        state = self.states[frame].astype(np.float64)
+        [orientation] = _commanded_orientations(self.states[[frame]])
+        return Pose(state[POSITION] + state[LINEAR_VELOCITY], orientation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +208,7 @@ def joined(parts: Sequence[Experience]) -> Experience:
         tasks=tuple(task for part in parts for task in part.tasks),
         subtasks=np.concatenate([part.subtasks for part in parts]),
         outcomes=np.concatenate([part.outcomes for part in parts]),
+        labels=joined_labels([part.labels for part in parts]),
     )
 
 

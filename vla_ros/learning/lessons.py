@@ -25,10 +25,8 @@ from vla_ros.types import (
     ANGULAR_VELOCITY,
     GRIPPER,
     LINEAR_VELOCITY,
-    POSITION,
     QUATERNION,
     FloatArray,
-    Pose,
 )
 
 Look = Callable[[NDArray[np.int64]], ModelInputs]
@@ -114,16 +112,14 @@ class LessonMaker:
 
     def _proposals(self, frame: int, steps: Sequence[int]) -> FloatArray:
         """Where each step ends, how fast it is on the average, and what the gripper does then; relative. -> (L, 14)"""
-        actions, state = self._experience.actions, self._experience.states[frame].astype(np.float64)
+        actions = self._experience.actions
         ends = self._stretches.ends[list(steps)]
         rows = actions[ends].astype(np.float64)
         for row, step in zip(rows, steps, strict=True):
             moved = slice(LINEAR_VELOCITY.start, ANGULAR_VELOCITY.stop)
             row[moved] = actions[self._stretches.starts[step] : self._stretches.ends[step] + 1, moved].mean(axis=0)
-        commanded = state[POSITION] + state[LINEAR_VELOCITY]  # see relative.state_of
         rows[:, GRIPPER] = actions[ends, GRIPPER]
-        origin = Pose(commanded, actions[frame, QUATERNION].astype(np.float64))
-        return to_relative(rows, origin, self._config.axes)
+        return to_relative(rows, self._experience.commanded_at(frame), self._config.axes)
 
     def _outcome(self, frames: NDArray[np.int64], look: Look) -> OutcomeLesson:
         experience = self._experience

@@ -21,7 +21,9 @@ from vla_ros.data.schema import SUBTASK_INDEX
 from vla_ros.errors import DataError, LearningError, MessageError
 from vla_ros.images import frame_to_rgb
 from vla_ros.learning.experience import FAILURE, SUCCESS, UNKNOWN, Experience, joined, model_states, places_of
+from vla_ros.learning.rates import at_one_rate
 from vla_ros.learning.recorded.columns import IS_BETWEEN, IS_INTERVENTION, OUTCOME
+from vla_ros.learning.targets import labels_of, no_labels
 from vla_ros.model.preprocessing import Preprocessing
 from vla_ros.policy.metaworld_action import OBSERVATION
 from vla_ros.policy.sentences import load_sentences
@@ -57,11 +59,11 @@ def open_datasets(folders: Sequence[Path], views: Sequence[str]) -> list[Dataset
 def load_experience(
     datasets: Sequence[Dataset], preprocessing: Mapping[str, Preprocessing], weights: Weights = Weights()
 ) -> Experience:
-    """Several datasets, checked. preprocessing: of each view that the network looks through.
+    """Several datasets, checked, at the rate of the slowest. preprocessing: of each view that the network looks at.
 
     Raises DataError, naming file and row, and LearningError for datasets that do not fit each other.
     """
-    return joined([_load_one(dataset, preprocessing, weights) for dataset in datasets])
+    return joined(at_one_rate([_load_one(dataset, preprocessing, weights) for dataset in datasets]))
 
 
 def _load_one(dataset: Dataset, preprocessing: Mapping[str, Preprocessing], weights: Weights) -> Experience:
@@ -90,6 +92,7 @@ def _episodes(dataset: Dataset) -> NDArray[np.int64]:
 def _demonstrated(dataset: Dataset) -> dict[str, Any]:
     """Of failures nothing is learned."""
     episodes, facts = _episodes(dataset), [episode.facts for episode in dataset.episodes]
+    tasks = tuple(str(fact["metaworld_task"]) for fact in facts)
     shown = np.array([bool(json.loads(str(fact["scene"]))["shows_goal"]) for fact in facts])
     privileged = dataset.column("observation.environment_state")
     # Only Meta-World's observation has places that a network is asked for.
@@ -102,9 +105,10 @@ def _demonstrated(dataset: Dataset) -> dict[str, Any]:
         "is_pushed": dataset.column("is_perturbed"),
         "worth": np.array([bool(fact["success"]) for fact in facts])[episodes].astype(np.float32),
         "is_start": np.ones(len(episodes), bool),
-        "tasks": tuple(str(fact["metaworld_task"]) for fact in facts),
+        "tasks": tasks,
         "subtasks": np.array(dataset.schema.subtasks)[dataset.column(SUBTASK_INDEX)],
         "outcomes": np.array([SUCCESS if fact["success"] else FAILURE for fact in facts]),
+        "labels": labels_of(dataset, np.array(tasks)[episodes]),
     }
 
 
@@ -123,6 +127,7 @@ def _recorded(dataset: Dataset, weights: Weights) -> dict[str, Any]:
         "tasks": tuple(sentences.known_task(episode.task) or episode.task for episode in dataset.episodes),
         "subtasks": np.full(len(episodes), ""),
         "outcomes": np.array([_OUTCOMES.get(str(episode.facts[OUTCOME]), UNKNOWN) for episode in dataset.episodes]),
+        "labels": no_labels(len(episodes)),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vla_ros.learning.task_report import flattened
 from vla_ros.learning.trainer import StepReport, ValidationReport
 
 COLUMNS = (
@@ -22,10 +23,20 @@ COLUMNS = (
     "foresight",
     "value",
     "refinement",
+    "grasping",
+    "detection",
+    "navigation",
+    "selector",
     "gradient_norm",
     "position_error_m",
     "accuracy",
     "success",
+    "grasping_position_error_m",
+    "grasping_angle_error_rad",
+    "detection_f1",
+    "navigation_position_error_m",
+    "navigation_heading_error_rad",
+    "selector_accuracy",
 )
 
 
@@ -44,7 +55,7 @@ class TrainingLog:
 
     def validation(self, report: ValidationReport) -> None:
         """What the held-out episodes say."""
-        self._add("validation", {**_plain(report), **report.losses})
+        self._add("validation", {**_plain(report), **report.losses, **flattened(report.tasks)})
 
     def rollouts(self, step: int, success: float) -> None:
         """Share of successes when the network drives the robot."""

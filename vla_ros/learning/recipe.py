@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.errors import ContractError, LearningError
+from vla_ros.learning.targets import IN_THE_PICTURE, VIEW
 from vla_ros.learning.values import Count, Natural, NotNegative, Positive, Share
 from vla_ros.model.config import VLAConfig, validated
 from vla_ros.strict import build_or_refuse
@@ -133,4 +134,6 @@ def _contradictions(recipe: Recipe) -> list[str]:
         faults.append(f"model.fusion.history: {recipe.model.fusion.history}; training shows single frames: choose 0")
     if recipe.model.memory != "none":
         faults.append(f"model.memory: {recipe.model.memory}; training shows single frames: choose none")
+    if set(IN_THE_PICTURE) & set(recipe.model.tasks) and VIEW not in recipe.model.views:
+        faults.append(f"model.tasks: {' and '.join(IN_THE_PICTURE)} are told of the view {VIEW}; add it to model.views")
     return faults

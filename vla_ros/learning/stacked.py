@@ -42,3 +42,18 @@ class Stacked:
         """Parts that some of the frames are in, with the number of their first frame."""
         starts = [0, *self._ends.tolist()]
         return [(number, self._parts[number], starts[number]) for number in np.unique(of).tolist()]
+
+
+class Chosen:
+    """Some of the pictures, numbered anew."""
+
+    def __init__(self, pictures: Pictures, chosen: NDArray[np.int64]) -> None:
+        """chosen: (N,), the numbers that they had."""
+        self._pictures, self._chosen = pictures, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, frames: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(B,) -> (B, S, S, 3)"""
+        return self._pictures[self._chosen[frames]]

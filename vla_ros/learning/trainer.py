@@ -22,6 +22,8 @@ from vla_ros.learning.batches import Batch, BatchMaker
 from vla_ros.learning.curriculum import CurriculumSampler, Progress, advanced
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.schedule import learning_rate
+from vla_ros.learning.task_report import TaskReport, TaskTally
+from vla_ros.model.multi_task import MANIPULATION
 from vla_ros.model.vla import Losses, VLAModel
 
 _DRAW, _NETWORK, _VALIDATION = range(3)  # what a seed is for
@@ -45,13 +47,14 @@ class ValidationReport:
     """On episodes that nothing was learned from, by the averaged weights.
 
     position_error_m: mean distance between predicted and recorded positions, over the chunk's rows that count;
-    accuracy: share of frames at which it is below 2 cm.
+    accuracy: share of frames at which it is below 2 cm. tasks: of those beside the chunk.
     """
 
     step: int
     losses: Mapping[str, float]
     position_error_m: float
     accuracy: float
+    tasks: TaskReport
 
 
 class CurriculumTrainer:
@@ -112,7 +115,7 @@ class CurriculumTrainer:
     def validate(self) -> ValidationReport:
         """Measure on the held-out frames, and move the curriculum on if that says so."""
         with self.averaged():
-            report = self._measured()
+            report = self.measured()
         self.progress = advanced(self.progress, report.accuracy, self.recipe.curriculum)
         return report
 
@@ -128,7 +131,7 @@ class CurriculumTrainer:
 
     def _total(self, losses: Losses) -> Tensor:
         recipe = self.recipe
-        perceived = losses.action + recipe.alignment * losses.alignment + recipe.grounding * losses.grounding
+        perceived = losses.acting + recipe.alignment * losses.alignment + recipe.grounding * losses.grounding
         return perceived + recipe.reasoning * losses.reasoning
 
     @torch.no_grad()
@@ -138,10 +141,11 @@ class CurriculumTrainer:
         torch._foreach_lerp_(list(self.average.values()), list(self.trained.values()), 1.0 - keep)
 
     @torch.no_grad()
-    def _measured(self) -> ValidationReport:
+    def measured(self) -> ValidationReport:
+        """On the held-out frames, by the weights that the model has now."""
         self.model.eval()
         sums: dict[str, float] = {}
-        distances = []
+        distances, tally = [], TaskTally(self.model.config)
         some = self._held_out[:: max(1, len(self._held_out) // _VALIDATED_ON)]
         parts = [some[start : start + self.recipe.batch_size] for start in range(0, len(some), self.recipe.batch_size)]
         for number, frames in enumerate(parts):
@@ -153,8 +157,10 @@ class CurriculumTrainer:
             for name, value in _numbers(losses).items():
                 sums[name] = sums.get(name, 0.0) + value * len(frames) / len(some)
             distances.append(_distances_m(rows.float(), batch))
+            tally.add(self.model, batch)
         distance = torch.cat(distances)
-        return ValidationReport(self.step, sums, float(distance.mean()), float((distance < _ACCURATE_M).float().mean()))
+        accuracy = float((distance < _ACCURATE_M).float().mean())
+        return ValidationReport(self.step, sums, float(distance.mean()), accuracy, tally.report())
 
     def _seeds(self, purpose: int) -> tuple[int, ...]:
         return self.recipe.seed, self.step, self.accelerator.process_index, purpose
@@ -195,7 +201,8 @@ class _Swapped(AbstractContextManager[None]):
 
 
 def _losses(model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
-    return model.loss(batch.inputs, batch.targets, batch.weights, generator, batch.places, batch.lessons)
+    shown = batch.inputs, batch.targets, batch.weights
+    return model.loss(*shown, generator, batch.places, batch.lessons, batch.tasks)
 
 
 def _precision() -> str:
@@ -206,7 +213,10 @@ def _precision() -> str:
 
 
 def _numbers(losses: Losses) -> dict[str, float]:
-    return {name: float(value.detach()) for name, value in vars(losses).items()}
+    """By name; of tasks those that had a target."""
+    plain = {name: float(value.detach()) for name, value in vars(losses).items() if isinstance(value, Tensor)}
+    beside = {} if losses.tasks is None else losses.tasks.losses
+    return plain | {name: float(value) for name, value in beside.items() if name != MANIPULATION}
 
 
 def _distances_m(rows: Tensor, batch: Batch) -> Tensor:

@@ -177,7 +177,8 @@ class _Run:
         shutil.rmtree(draft, ignore_errors=True)
         with self.trainer.averaged():
             save_checkpoint(draft, self.trainer.model, self.contract, is_trained=True)
-        record = {**self.record, "step": self.trainer.step, "recipe": asdict(self.recipe)}
+            held_out = {"held_out": self.trainer.measured().tasks} if self.recipe.model.tasks else {}
+        record = {**self.record, "step": self.trainer.step, "recipe": asdict(self.recipe), **held_out}
         (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         _put(draft, folder)
         return folder

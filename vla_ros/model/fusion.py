@@ -46,9 +46,7 @@ class CrossModalAttention(nn.Module):
     attends: or else each is told the other's mean, and nothing of which token says what.
     """
 
-    def __init__(
-        self, feature_dim: int = 512, num_heads: int = 8, dropout: float = 0.1, attends: bool = True
-    ) -> None:
+    def __init__(self, feature_dim: int = 512, num_heads: int = 8, dropout: float = 0.1, attends: bool = True) -> None:
         super().__init__()
         self.norm_vision = nn.LayerNorm(feature_dim)
         self.norm_language = nn.LayerNorm(feature_dim)

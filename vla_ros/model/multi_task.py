@@ -22,7 +22,7 @@ from vla_ros.model.attention import MultiHeadAttention
 from vla_ros.model.chunk_decoder import ActionHead, Memory, Prefix, weighted_mean
 from vla_ros.model.config import DecoderConfig, Task, VLAConfig
 from vla_ros.model.decoders import make_head
-from vla_ros.model.task_heads import SHARE_OF_MEASURED, DetectionHead, GraspHead, GoalHead, SelectorHead, TaskHead
+from vla_ros.model.task_heads import SHARE_OF_MEASURED, DetectionHead, GoalHead, GraspHead, SelectorHead, TaskHead
 
 MANIPULATION: Task = "manipulation"
 SELECTOR = "selector"
@@ -183,7 +183,10 @@ def multi_task_loss_function(
             continue
         given = target.known.to(memory.pooled.dtype)
         if name == MANIPULATION:
-            share, loss = SHARE_OF_MEASURED, network.loss(memory, _without_unknown(target), statistics, given, generator)
+            share, loss = (
+                SHARE_OF_MEASURED,
+                network.loss(memory, _without_unknown(target), statistics, given, generator),
+            )
         else:
             head = network.head(name)
             errors = head.errors(outputs.answers[name], _without_unknown(target))

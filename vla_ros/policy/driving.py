@@ -107,6 +107,17 @@ def decide(privileged: FloatArray, thing: int) -> Drive:
     return Drive(forward_m_s, turn_rad_s, Phase.APPROACH if course_rad == bearing_rad else Phase.AVOID)
 
 
+def goal_of(privileged: FloatArray, thing: int) -> FloatArray:
+    """Where a base stands before a thing if it drives straight to it, seen from the base. -> (3,): x ahead, y left [m],
+    how far to turn until the thing is straight ahead, -pi to pi [rad]
+    """
+    things = things_in(privileged)
+    distances_m, bearings_rad = _seen_from(privileged[BASE], things)
+    left_m = max(0.0, float(distances_m[thing] - things[thing, 2]) - _STOP_M)
+    bearing_rad = float(bearings_rad[thing])
+    return np.array([left_m * math.cos(bearing_rad), left_m * math.sin(bearing_rad), bearing_rad])
+
+
 def to_rows(drive: Drive, start: Pose, dt_s: float, horizon: int) -> FloatArray:
     """Hold one drive for `horizon` rows: arcs. start: the commanded pose of row 0; returns (horizon, 14), absolute."""
     headings: FloatArray = heading_of(start.quaternion) + drive.turn_rad_s * dt_s * np.arange(horizon, dtype=np.float64)
