@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench import chunks, gates, interventions, latency, oracle_ros, replay, ticks
+from bench import ablation, chunks, gates, interventions, latency, oracle_ros, replay, ticks
 from bench.options import Options
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import VlaRosError
@@ -24,7 +24,10 @@ BENCHMARKS = {
     "latency": latency.run,
     "oracle": oracle_ros.run,
     "interventions": interventions.run,
+    "ablation": ablation.run,
 }
+ON_DEMAND = ("ablation",)
+"""Take hours, and are run only if named."""
 
 _DESCRIPTION = """\
 Benchmarks of the loop. Each prints its numbers beside what they are compared with, measured in the same run, and
@@ -48,6 +51,10 @@ whether its bar is met; the numbers are also written to runs/bench/<name>.json.
             whether a policy that fails where it was shown nothing succeeds more often once a human has taken over there
             20 times over ROS and the bags were learned from: 40 fresh worlds, before and after (about 25 min; goes on
             with what is there)
+  ablation  whether each part of the network earns its place: trainings of equal length with it and without it, tried in
+            the same worlds, paired; as bench/ablation/plan.yaml says (hours: 26 trainings; goes on with what is there,
+            whenever it was cut short; only if named). It needs data: vla_ros collect ablation. Writes ablation.md and
+            ablation.png too
 
 Nothing else should run on the machine meanwhile. The graphs are this package's own: domain 77, or
 VLA_ROS_SIM_DOMAIN_ID."""
@@ -79,9 +86,9 @@ def _parse() -> tuple[Options, list[str]]:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)} (all but the last)")
     parser.add_argument("--quick", action="store_true", help="one short block, one variation: to see that it works")
-    parser.add_argument("--fresh", action="store_true", help="oracle, interventions: begin anew")
+    parser.add_argument("--fresh", action="store_true", help="oracle, interventions, ablation: begin anew")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help="oracle: these tasks instead of MT10's ten, or: all")
     parser.add_argument("--variations", type=int, metavar="N", help=f"oracle: per task ({plain.variations})")
     parser.add_argument("--no-ros", action="store_true", help="oracle: only the numbers in one process")
@@ -100,21 +107,25 @@ def _parse() -> tuple[Options, list[str]]:
     parser.add_argument("--retrained", type=Path, metavar="DIR", help="gates: mt10 trained with another seed")
     bags_help = "gates: recorded ones of mt10, those of half open drawers and windows so called (simulated ones)"
     parser.add_argument("--bags", type=Path, metavar="DIR", help=bags_help)
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="ablation: another one (bench/ablation/plan.yaml)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="ablation: these parts or variants of the plan")
+    parser.add_argument("--steps", type=int, metavar="N", help="ablation: of each training (the recipe's)")
+    parser.add_argument("--episodes", type=int, metavar="N", help="ablation: of each task (the plan's)")
     parser.add_argument("--output", type=Path, metavar="DIR", default=plain.output, help=f"({plain.output})")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"{unknown[0]!r} is no benchmark; choose from {', '.join(BENCHMARKS)}")
     if args.quick:
-        plain = replace(plain, variations=1, blocks=1, seconds=3.0)
-    given = {
-        name: getattr(args, name) for name in ("variations", "blocks", "seconds") if getattr(args, name) is not None
-    }
+        plain = replace(plain, variations=1, blocks=1, seconds=3.0, steps=4, episodes=1)
+    counts = ("variations", "blocks", "seconds", "steps", "episodes")
+    given = {name: getattr(args, name) for name in counts if getattr(args, name) is not None}
     if any(value <= 0 for value in given.values()):
-        parser.error("--variations, --blocks and --seconds are positive")
+        parser.error(f"{', '.join(f'--{name}' for name in counts)} are positive")
     options = replace(plain, output=args.output, fresh=args.fresh, with_ros=not args.no_ros, **given)
-    options = replace(options, retrained=args.retrained, bags=args.bags)
-    return replace(options, tasks=tuple(args.tasks or ())), args.names or list(BENCHMARKS)
+    options = replace(options, retrained=args.retrained, bags=args.bags, plan=args.plan, only=tuple(args.only or ()))
+    names = args.names or [name for name in BENCHMARKS if name not in ON_DEMAND]
+    return replace(options, tasks=tuple(args.tasks or ())), names
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ class Options:
 
     tasks: empty for MT10's ten, ("all",) for Meta-World's fifty; variations: of the test split, per task.
     retrained: a checkpoint trained as mt10 was, with another seed; bags: of mt10 at work; None: there is none.
+    plan: of an ablation; only: parts or variants of it; steps, episodes: of each training and task; None: as planned.
     """
 
     output: Path = Path("runs") / "bench"
@@ -26,3 +27,7 @@ class Options:
     with_ros: bool = True
     retrained: Path | None = None
     bags: Path | None = None
+    plan: Path | None = None
+    only: tuple[str, ...] = ()
+    steps: int | None = None
+    episodes: int | None = None

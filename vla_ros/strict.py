@@ -1,6 +1,6 @@
 """Build frozen dataclasses from plain mappings, by their type hints, and collect every fault instead of the first.
 
-Understood: str, bool, int, float, Literal, Annotated, Optional, tuple (fixed length or "..."), Mapping[str, X]
+Understood: Any, str, bool, int, float, Literal, Annotated, Optional, tuple (fixed length or "..."), Mapping[str, X]
 and dataclasses of these. An `Annotated` type carries checks: functions from a value to a complaint or None.
 """
 
@@ -73,6 +73,8 @@ def _keys(cls: type[Any]) -> list[str]:
 
 
 def _value(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
+    if hint is Any:
+        return value
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _checked(arguments[0], arguments[1:], value, path, problems)

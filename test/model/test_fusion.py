@@ -127,3 +127,20 @@ def test_evaluation_is_deterministic_and_training_is_not() -> None:
     assert torch.equal(built(vision, language).fused_features, built(vision, language).fused_features)
     built.train()
     assert not torch.equal(built(vision, language).fused_features, built(vision, language).fused_features)
+
+
+def test_without_attention_each_is_told_the_others_mean_whatever_the_order() -> None:
+    torch.manual_seed(0)
+    means = HierarchicalFusion(WIDTH, HEADS, 2, dropout=0.0, attends=False).eval()
+    vision, language = torch.randn(2, 5, WIDTH), torch.randn(2, 4, WIDTH)
+    mask = torch.tensor([[True, True, True, False]] * 2)
+    other = language.clone()
+    other[:, 3] = 100.0
+    once, again = (means(vision, words, language_mask=mask) for words in (language, other))
+    assert torch.allclose(once.fused_features, again.fused_features, atol=1e-5), "padding is no part of the mean"
+    assert torch.allclose(once.levels[0].vision_to_language[0, 0], torch.tensor([1 / 3, 1 / 3, 1 / 3, 0.0]))
+    attending = HierarchicalFusion(WIDTH, HEADS, 2, dropout=0.0).eval()
+    swapped = language[:, [1, 0, 2, 3]]
+    for network in (means, attending):
+        first, second = network(vision, language, None, mask), network(vision, swapped, None, mask)
+        assert torch.allclose(first.vision_attended, second.vision_attended, atol=1e-4)

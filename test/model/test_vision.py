@@ -188,7 +188,7 @@ def test_the_same_image_in_two_views_gives_two_different_views():
     assert (features[:, 0] - features[:, 1]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [0, 1, 2])
 def test_what_an_absent_view_shows_changes_nothing(layers):
     encoder = _encoder(VisionConfig("film_conv", image_size=SIZE, trainable_from=0, cross_view_layers=layers))
     present = {"wrist": torch.tensor([False, True])}
@@ -283,3 +283,12 @@ def test_an_unknown_view_is_refused_with_the_names_there_are():
             call()
     with pytest.raises(ModelError, match="at least one view of front, wrist, top"):
         encoder({})
+
+
+def test_views_side_by_side_do_not_look_at_each_other():
+    encoder = _encoder(VisionConfig("film_conv", image_size=SIZE, trainable_from=0, cross_view_layers=0))
+    before = encoder(_images(), condition=_condition())
+    after = encoder(_images() | {"wrist": _image(50)}, condition=_condition())
+    front = before.token_slices["front"]
+    assert before.tokens[:, front].equal(after.tokens[:, front])
+    assert before.attention_weights.equal(torch.eye(3).expand(2, 3, 3))

@@ -1,0 +1,119 @@
+"""Whether each part of the network earns its place: the same training and the same worlds, with it and without it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bench.ablation.plan import PLAN, Plan, read_plan, selected
+from bench.ablation.report import Results, draw, markdown, numbers
+from bench.ablation.runs import Refused, Training, tried
+from bench.options import Options
+from bench.report import Bar, conclude, write_text
+from vla_ros.errors import LearningError
+from vla_ros.learning.evaluation.trials import Key
+from vla_ros.resources import named_file
+from vla_ros.strict_yaml import read_mapping
+
+_STEPS_PER_EPISODE = 5  # as long as an episode takes, roughly: the bar learns the rest
+
+
+def run(options: Options) -> bool:
+    """Train and try what is missing, print the table, and return whether everything was measured."""
+    plan = selected(read_plan(options.plan or PLAN), options.only)
+    if options.episodes is not None:
+        plan = replace(plan, episodes=options.episodes)
+    base = dict(read_mapping(named_file(plan.recipe, "training")))
+    if options.steps is not None:
+        base |= _short(base, options.steps)
+    _require_data(base)
+    root = options.output / "ablation"
+    if options.fresh:
+        shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    results = _measured(plan, base, root)
+    text = markdown(results)
+    write_text(options.output / "ablation.md", text)
+    draw(results, options.output / "ablation.png")
+    print(text, flush=True)
+    done = sum(results.difference_of(part) is not None for part in plan.parts)
+    bar = Bar("parts that were measured", done, len(plan.parts), "", at_least=True)
+    return conclude(options.output, "ablation", numbers(results), [bar])
+
+
+def _short(base: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """So few steps that a warm-up, a check and a state still fit in."""
+    every = max(1, min(steps, base["checkpoint_steps"]))
+    validation = {**base.get("validation", {}), "every_steps": every}
+    return {
+        "steps": steps,
+        "warmup_steps": min(base["warmup_steps"], steps // 2),
+        "checkpoint_steps": every,
+        "validation": validation,
+    }
+
+
+def _require_data(base: Mapping[str, Any]) -> None:
+    for folder in base["data"]:
+        if not Path(folder).is_dir():
+            raise LearningError(f"{folder} is missing; collect it first: vla_ros collect {Path(folder).name}")
+
+
+def _measured(plan: Plan, base: Mapping[str, Any], root: Path) -> Results:
+    """Seed by seed, so that a run that is cut short has compared all parts at some."""
+    refused: dict[str, str] = {}
+    solved: dict[str, dict[int, dict[Key, bool]]] = {}
+    trainings = {
+        (name, seed): Training.of(plan, base, name, seed, root) for seed in plan.seeds for name in plan.trainings
+    }
+    with _bar(plan, trainings) as bar:
+        for (name, seed), training in trainings.items():
+            mine = [variant for variant in plan.variants if plan.trained_as(variant) == name]
+            for variant, found in _one(plan, mine, training, refused, bar, f"seed {seed}"):
+                solved.setdefault(variant, {})[seed] = found
+    return Results(plan, int(base["steps"]), solved, refused)
+
+
+def _one(
+    plan: Plan, variants: list[str], training: Training, refused: dict[str, str], bar: Any, seed: str
+) -> Iterator[tuple[str, dict[Key, bool]]]:
+    """Train once, and try all variants that share it. Those that cannot be are noted, and left out from then on."""
+    if all(variant in refused for variant in variants):
+        return
+    try:
+        bar.set_description(f"training {training.folder.name}")
+        training.run(bar.update)
+    except Refused as error:
+        refused.update(dict.fromkeys(variants, str(error)))
+        return
+    for variant in variants:
+        bar.set_description(f"trying {variant}, {seed}")
+        try:
+            yield variant, tried(plan, variant, training, partial(_advance_episodes, bar))
+        except Refused as error:
+            refused[variant] = str(error)
+
+
+@contextmanager
+def _bar(plan: Plan, trainings: Mapping[tuple[str, int], Training]) -> Iterator[Any]:
+    """Over steps of training; an episode counts as some."""
+    steps = sum(training.steps for training in trainings.values())
+    episodes = plan.episodes * len(plan.tasks) * len(plan.variants) * len(plan.seeds)
+    print(
+        f"ablation: {len(plan.parts)} parts; {len(trainings)} trainings of {steps} steps in all, {episodes} episodes",
+        flush=True,
+    )
+    done = sum(training.steps_done for training in trainings.values())
+    with tqdm(total=steps + _STEPS_PER_EPISODE * episodes, initial=done, unit="step", smoothing=0.05) as bar:
+        yield bar
+
+
+def _advance_episodes(bar: Any, count: float) -> None:
+    bar.update(_STEPS_PER_EPISODE * count)

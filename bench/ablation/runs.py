@@ -1,0 +1,132 @@
+"""Training and trying one variant at one seed. What is there already is not done again, whenever it was cut short."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.ablation.plan import Plan, merged
+from bench.report import write_text
+from vla_ros.errors import LearningError, VlaRosError
+from vla_ros.learning.evaluation.log import OutcomeLog, locked
+from vla_ros.learning.evaluation.names import HORIZON
+from vla_ros.learning.evaluation.run import Conditions, run_trials
+from vla_ros.learning.evaluation.subject import checkpoint_subject
+from vla_ros.learning.evaluation.suites import trials
+from vla_ros.learning.evaluation.trials import Key, Outcome
+from vla_ros.policy.sentences import load_sentences
+
+_REFUSED = 2  # the command's exit status for what cannot be done
+_POLL_S = 0.5
+
+Advance = Callable[[float], None]
+"""Told how many more steps, or episodes, are done."""
+
+
+class Refused(VlaRosError):
+    """A variant that this version cannot train or run, and why."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """recipe: the whole of it, as plain types; folder: of its results, named by all that it depends on."""
+
+    recipe: Mapping[str, Any]
+    folder: Path
+
+    @classmethod
+    def of(cls, plan: Plan, base: Mapping[str, Any], variant: str, seed: int, root: Path) -> Training:
+        """base: the plan's recipe; variant: one that has a training of its own."""
+        recipe = {**merged(base, plan.variants[variant].recipe), "seed": seed}
+        text = json.dumps(recipe, sort_keys=True)
+        name = f"{variant.replace(' ', '-')}-seed{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        return cls(recipe, root / name)
+
+    @property
+    def steps(self) -> int:
+        """How many it takes."""
+        return int(self.recipe["steps"])
+
+    @property
+    def checkpoint(self) -> Path:
+        """What is tried."""
+        return self.folder / "last"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has gone to its end."""
+        record = self.checkpoint / "training.json"
+        return record.is_file() and json.loads(record.read_text(encoding="utf-8"))["step"] == self.steps
+
+    @property
+    def steps_done(self) -> int:
+        """As far as what a resume needs is written."""
+        if self.is_done:
+            return self.steps
+        return max((int(path.name.partition("-")[2]) for path in (self.folder / "state").glob("step-*")), default=0)
+
+    def run(self, advance: Advance) -> None:
+        """The one command, as a user gives it; what it says is in train.log. Raises Refused, VlaRosError."""
+        if self.is_done:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path, log = self.folder / "recipe.yaml", self.folder / "train.log"
+        write_text(path, yaml.safe_dump(dict(self.recipe)))
+        command = [sys.executable, "-m", "vla_ros.cli", "train", str(path), "--output", str(self.folder)]
+        with log.open("w", encoding="utf-8") as said:
+            status = self._watched(subprocess.Popen(command, stdout=said, stderr=said), advance)
+        if status == 0:
+            return
+        text = log.read_text(encoding="utf-8", errors="replace")
+        reason = text.rpartition("error: ")[2].strip() or f"status {status}"
+        if status == _REFUSED:
+            raise Refused(reason)
+        raise VlaRosError(f"a training failed ({reason.splitlines()[-1]}); see {log}")
+
+    def _watched(self, process: subprocess.Popen[bytes], advance: Advance) -> int:
+        known = self.steps_done
+        try:
+            while process.poll() is None:
+                time.sleep(_POLL_S)
+                advance(self.steps_done - known)
+                known = max(known, self.steps_done)
+            return process.returncode
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def tried(plan: Plan, variant: str, training: Training, advance: Advance) -> dict[Key, bool]:
+    """Each trial of the plan, and whether it succeeded. Raises Refused for options that this version does not take."""
+    wanted = trials(plan.suite, plan.tasks, load_sentences(), plan.episodes)
+    conditions = Conditions(HORIZON, plan.latency_s)
+
+    def told(outcomes: Iterable[Outcome], _: int) -> Iterator[Outcome]:
+        for outcome in outcomes:
+            yield outcome
+            advance(1)
+
+    try:
+        subject = checkpoint_subject(training.checkpoint, plan.variants[variant].options)
+        with locked(folder := training.folder / "trials"):
+            log = OutcomeLog(folder, {**subject.identity(), **conditions.identity()})
+            advance(sum(trial.key in log for trial in wanted))
+            run_trials(subject, wanted, conditions, len(os.sched_getaffinity(0)), log, told, _unheard)
+    except LearningError as error:
+        raise Refused(str(error)) from error
+    outcomes = {outcome.key: outcome.success for outcome in log.outcomes}
+    return {trial.key: outcomes[trial.key] for trial in wanted}
+
+
+def _unheard(_: str) -> None:
+    """The bar says enough."""

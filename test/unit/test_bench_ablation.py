@@ -1,0 +1,203 @@
+"""The ablation: its plan, what it calls a difference, and a whole run of it in small."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from learning_builders import write_demonstrations
+
+from vla_ros.errors import LearningError, ModelError
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from bench.ablation import _short
+from bench.ablation.plan import PLAN, merged, read_plan, selected
+from bench.ablation.report import Results, draw, markdown, numbers
+from bench.ablation.runs import Training
+from bench.ablation.statistics import difference
+from vla_ros.learning.evaluation.trials import Key
+from vla_ros.learning.recipe import build_recipe
+from vla_ros.resources import config_path
+from vla_ros.strict_yaml import read_mapping
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "recipe": "recipe.yaml",
+    "tasks": ["reach-v3"],
+    "seeds": [0],
+    "episodes": 2,
+    "variants": {"full": {}, "less": {"recipe": {"model": {"fusion": {"meeting": "mean"}}}}},
+    "parts": {"attention": ["full", "less"]},
+}
+
+
+def keys(task: str, count: int) -> list[Key]:
+    return [("seen_phrasings", task, task, f"test:{index}", "go") for index in range(count)]
+
+
+def solved(chance: float, seed: int, worlds: int = 40) -> dict[Key, bool]:
+    rng = np.random.default_rng(seed)
+    return {key: bool(rng.random() < chance) for task in ("a", "b") for key in keys(task, worlds)}
+
+
+def plan_file(folder: Path, **changes: Any) -> Path:
+    path = folder / "plan.yaml"
+    path.write_text(yaml.safe_dump({**SMALL, **changes}), encoding="utf-8")
+    return path
+
+
+def refusal(recipe: dict[str, Any]) -> str:
+    """Empty where there is none."""
+    try:
+        build_recipe(recipe, "here")
+    except (LearningError, ModelError) as error:
+        return str(error)
+    return ""
+
+
+def test_a_part_that_helps_earns_its_place_and_one_that_harms_does_not() -> None:
+    good, bad = ({seed: solved(chance, 10 * i + seed) for seed in (0, 1)} for i, chance in ((1, 0.9), (2, 0.4)))
+    helps, harms = difference(good, bad), difference(bad, good)
+    assert helps is not None and harms is not None
+    assert (helps.verdict, harms.verdict) == ("earns its place", "harmful")
+    assert helps.pairs == 160 and helps.mean == pytest.approx((helps.only_with - helps.only_without) / 160)
+    assert helps.low < helps.mean < helps.high
+    assert (harms.low, harms.high) == pytest.approx((-helps.high, -helps.low), abs=0.02)
+
+
+def test_what_is_no_different_is_undecided() -> None:
+    same = {0: solved(0.5, 0)}
+    nothing = difference(same, same)
+    assert nothing is not None and (nothing.low, nothing.high, nothing.verdict) == (0.0, 0.0, "undecided")
+
+
+def test_two_seeds_that_contradict_each_other_decide_nothing() -> None:
+    """Forty worlds of each seed are sure of themselves; only the seeds' spread says that nobody knows."""
+    all_, none = dict.fromkeys(keys("a", 40), True), dict.fromkeys(keys("a", 40), False)
+    found = difference({0: all_, 1: none}, {0: none, 1: all_})
+    assert found is not None and found.mean == 0.0 and found.low <= -0.9 and found.high >= 0.9
+
+
+def test_a_difference_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Worlds and seeds of random hardness; the part itself makes no difference."""
+    rng, missed, tries = np.random.default_rng(0), 0, 60
+    for _ in range(tries):
+        hardness = rng.random(30)
+        runs = [
+            {seed: dict(zip(keys("a", 30), (rng.random(30) < hardness).tolist(), strict=True)) for seed in (0, 1)}
+            for _ in range(2)
+        ]
+        found = difference(*runs)
+        assert found is not None
+        missed += not found.low <= 0.0 <= found.high
+    assert missed <= 0.2 * tries
+
+
+def test_only_worlds_that_both_have_tried_are_paired() -> None:
+    some = {0: dict.fromkeys(keys("a", 3), True)}
+    found = difference(some, {0: dict.fromkeys(keys("a", 2), False), 1: {}})
+    assert found is not None and found.pairs == 2
+    assert difference(some, {1: some[0]}) is None
+
+
+def test_the_plan_that_ships_names_networks_that_can_be_built() -> None:
+    """What this version refuses to train, it refuses in words."""
+    plan, base = read_plan(PLAN), read_mapping(config_path("training/ablation"))
+    refused = {name: why for name in plan.trainings if (why := refusal(merged(base, plan.variants[name].recipe)))}
+    assert set(refused) <= {"history", "memory"}
+    assert all("training shows single frames" in why for why in refused.values())
+    assert set(plan.tasks) == set(read_mapping(config_path("collection/ablation"))["tasks"])
+
+
+def test_a_part_brings_what_it_is_compared_with() -> None:
+    plan = read_plan(PLAN)
+    one = selected(plan, ["refiner"])
+    assert set(one.parts) == {"refiner"} and set(one.variants) == {"full", "refined"}
+    assert one.trainings == ("full",)
+    of_variant = selected(plan, ["lite0 tuned"])
+    assert set(of_variant.variants) == {"lite0", "lite0 tuned"}
+    assert selected(plan, []) == plan
+    with pytest.raises(LearningError, match="'wings' is nothing to ablate; choose from parts: multi-view fusion"):
+        selected(plan, ["wings"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"parts": {"wings": ["full", "flightless"]}}, "parts.wings: there is no variant 'flightless'; choose from"),
+        ({"variants": {"full": {}, "less": {"of": "none"}}}, "variants.less.of: 'none' is no variant with a training"),
+        (
+            {"variants": {"full": {}, "less": {"of": "full", "recipe": {"steps": 1}}}},
+            "it shares the training of 'full': leave out recipe, or of",
+        ),
+        ({"seeds": []}, "seeds, tasks, parts: name at least one of each"),
+        ({"episode": 3}, "episode: unknown key, did you mean episodes"),
+    ],
+)
+def test_what_is_wrong_with_a_plan_is_said(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(LearningError, match=said):
+        read_plan(plan_file(tmp_path, **changes))
+
+
+def test_changes_are_merged_key_by_key_and_leave_the_recipe_alone() -> None:
+    base = {"model": {"width": 64, "views": ["front"]}, "steps": 4}
+    assert merged(base, {"model": {"views": ["wrist"]}}) == {"model": {"width": 64, "views": ["wrist"]}, "steps": 4}
+    assert base["model"] == {"width": 64, "views": ["front"]}
+
+
+def test_a_training_has_a_folder_for_all_that_it_depends_on(tmp_path: Path) -> None:
+    plan, base = read_plan(plan_file(tmp_path)), {"steps": 4, "model": {}}
+    one = Training.of(plan, base, "full", 0, tmp_path)
+    assert one == Training.of(plan, dict(base), "full", 0, tmp_path)
+    others = [
+        Training.of(plan, base, "full", 1, tmp_path),
+        Training.of(plan, base, "less", 0, tmp_path),
+        Training.of(plan, {**base, "steps": 5}, "full", 0, tmp_path),
+    ]
+    assert len({training.folder for training in (one, *others)}) == 4
+    (one.folder / "state" / "step-00000003").mkdir(parents=True)
+    assert (one.is_done, one.steps_done) == (False, 3)
+
+
+def test_the_table_says_what_was_refused_and_what_was_not_measured(tmp_path: Path) -> None:
+    plan = read_plan(plan_file(tmp_path))
+    results = Results(plan, 4, {"full": {0: solved(0.5, 0)}}, {"less": "training shows single frames"})
+    text = markdown(results)
+    assert "| attention | full: " in text and "| refused |" in text
+    assert "- `less` was refused: training shows single frames" in text
+    measured = replace(results, solved={"full": {0: solved(0.9, 0)}, "less": {0: solved(0.1, 1)}}, refused={})
+    assert "earns its place" in markdown(measured)
+    assert numbers(measured)["parts"]["attention"]["verdict"] == "earns its place"
+    draw(measured, tmp_path / "all.png")
+    draw(results, tmp_path / "none.png")
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_small_ablation_is_measured_and_not_measured_again(tmp_path: Path) -> None:
+    base = read_mapping(config_path("training/ablation"))
+    model = merged(base["model"], {"width": 32, "heads": 2, "tasks": [], "classes": [], "reasoning": "none"})
+    model = merged(model, {"subtasks": [], "views": ["front"], "vision": {"image_size": 32}})
+    data = write_demonstrations(tmp_path / "data", 4)
+    recipe = {**base, **_short(base, 2), "data": [str(data)], "batch_size": 8, "model": model}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    path = plan_file(tmp_path, recipe=str(tmp_path / "recipe.yaml"), episodes=1)
+    command = [sys.executable, "-m", "bench", "ablation", "--plan", str(path), "--output", str(tmp_path / "out")]
+    done = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False) for _ in range(2)]
+    assert [one.returncode for one in done] == [0, 0], done[0].stdout + done[0].stderr
+    assert "| attention | full: " in done[0].stdout
+    record = json.loads((tmp_path / "out" / "ablation.json").read_text(encoding="utf-8"))
+    assert record["numbers"]["parts"]["attention"]["pairs"] == 1
+    logs = [path.stat().st_mtime_ns for path in (tmp_path / "out" / "ablation").glob("*/train.log")]
+    assert len(logs) == 2
+    trials = [path.read_text().splitlines() for path in (tmp_path / "out" / "ablation").glob("*/trials/*.jsonl")]
+    assert [len(lines) for lines in trials] == [2, 2]
