@@ -30,6 +30,11 @@ class TaskHead(nn.Sequential, ABC):
             nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, numbers)
         )
 
+    def forward(self, features: Tensor) -> Tensor:
+        """In full precision, whatever the layers compute in: rotations are more sensitive than they are."""
+        raw: Tensor = super().forward(features)
+        return raw.float()
+
     @abstractmethod
     def errors(self, answer: Tensor, target: Tensor) -> Tensor:
         """What is learned from, of each answer. target: as `multi_task.Target` has it. -> as what is known of it"""
