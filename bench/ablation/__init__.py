@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from bench.options import Options
 from bench.report import Bar, conclude, write_text
 from vla_ros.errors import LearningError
 from vla_ros.learning.evaluation.trials import Key
+from vla_ros.learning.recipe import Recipe, read_recipe
 from vla_ros.resources import named_file
-from vla_ros.strict_yaml import read_mapping
 
 _STEPS_PER_EPISODE = 5  # as long as an episode takes, roughly: the bar learns the rest
 
@@ -30,9 +31,7 @@ def run(options: Options) -> bool:
     plan = selected(read_plan(options.plan or PLAN), options.only)
     if options.episodes is not None:
         plan = replace(plan, episodes=options.episodes)
-    base = dict(read_mapping(named_file(plan.recipe, "training")))
-    if options.steps is not None:
-        base |= _short(base, options.steps)
+    base = plain(read_recipe(named_file(plan.recipe, "training")), options.steps)
     _require_data(base)
     root = options.output / "ablation"
     if options.fresh:
@@ -48,16 +47,15 @@ def run(options: Options) -> bool:
     return conclude(options.output, "ablation", numbers(results), [bar])
 
 
-def _short(base: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """So few steps that a warm-up, a check and a state still fit in."""
-    every = max(1, min(steps, base["checkpoint_steps"]))
-    validation = {**base.get("validation", {}), "every_steps": every}
-    return {
-        "steps": steps,
-        "warmup_steps": min(base["warmup_steps"], steps // 2),
-        "checkpoint_steps": every,
-        "validation": validation,
-    }
+def plain(recipe: Recipe, steps: int | None = None) -> dict[str, Any]:
+    """A recipe as its file would have it, every key told. steps: so few that a warm-up, a check and a state fit in."""
+    if steps is not None:
+        every = min(steps, recipe.checkpoint_steps)
+        validation = replace(recipe.validation, every_steps=every)
+        warmup_steps = min(recipe.warmup_steps, steps // 2)
+        recipe = replace(recipe, steps=steps, warmup_steps=warmup_steps, checkpoint_steps=every, validation=validation)
+    mapping: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return mapping
 
 
 def _require_data(base: Mapping[str, Any]) -> None:
@@ -78,7 +76,7 @@ def _measured(plan: Plan, base: Mapping[str, Any], root: Path) -> Results:
             mine = [variant for variant in plan.variants if plan.trained_as(variant) == name]
             for variant, found in _one(plan, mine, training, refused, bar, f"seed {seed}"):
                 solved.setdefault(variant, {})[seed] = found
-    return Results(plan, int(base["steps"]), solved, refused)
+    return Results(plan, base["steps"], solved, refused)
 
 
 def _one(

@@ -71,8 +71,6 @@ class Training:
     @property
     def steps_done(self) -> int:
         """As far as what a resume needs is written."""
-        if self.is_done:
-            return self.steps
         return max((int(path.name.partition("-")[2]) for path in (self.folder / "state").glob("step-*")), default=0)
 
     def run(self, advance: Advance) -> None:
@@ -98,8 +96,10 @@ class Training:
         try:
             while process.poll() is None:
                 time.sleep(_POLL_S)
-                advance(self.steps_done - known)
-                known = max(known, self.steps_done)
+                done = max(known, self.steps_done)
+                advance(done - known)
+                known = done
+            advance(self.steps_done - known)
             return process.returncode
         finally:
             process.terminate()

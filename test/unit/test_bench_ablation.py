@@ -18,13 +18,13 @@ from vla_ros.errors import LearningError, ModelError
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from bench.ablation import _short
+from bench.ablation import plain
 from bench.ablation.plan import PLAN, merged, read_plan, selected
 from bench.ablation.report import Results, draw, markdown, numbers
 from bench.ablation.runs import Training
 from bench.ablation.statistics import difference
 from vla_ros.learning.evaluation.trials import Key
-from vla_ros.learning.recipe import build_recipe
+from vla_ros.learning.recipe import build_recipe, read_recipe
 from vla_ros.resources import config_path
 from vla_ros.strict_yaml import read_mapping
 
@@ -153,6 +153,13 @@ def test_changes_are_merged_key_by_key_and_leave_the_recipe_alone() -> None:
     assert base["model"] == {"width": 64, "views": ["front"]}
 
 
+def test_a_recipe_as_plain_types_is_the_same_and_may_be_short() -> None:
+    recipe = read_recipe(config_path("training/ablation"))
+    assert build_recipe(plain(recipe), "here") == recipe
+    short = build_recipe(plain(recipe, 3), "here")
+    assert (short.steps, short.warmup_steps, short.checkpoint_steps, short.validation.every_steps) == (3, 1, 3, 3)
+
+
 def test_a_training_has_a_folder_for_all_that_it_depends_on(tmp_path: Path) -> None:
     plan, base = read_plan(plan_file(tmp_path)), {"steps": 4, "model": {}}
     one = Training.of(plan, base, "full", 0, tmp_path)
@@ -184,11 +191,11 @@ def test_the_table_says_what_was_refused_and_what_was_not_measured(tmp_path: Pat
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_small_ablation_is_measured_and_not_measured_again(tmp_path: Path) -> None:
-    base = read_mapping(config_path("training/ablation"))
+    base = plain(read_recipe(config_path("training/ablation")), 2)
     model = merged(base["model"], {"width": 32, "heads": 2, "tasks": [], "classes": [], "reasoning": "none"})
     model = merged(model, {"subtasks": [], "views": ["front"], "vision": {"image_size": 32}})
     data = write_demonstrations(tmp_path / "data", 4)
-    recipe = {**base, **_short(base, 2), "data": [str(data)], "batch_size": 8, "model": model}
+    recipe = {**base, "data": [str(data)], "batch_size": 8, "model": model}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     path = plan_file(tmp_path, recipe=str(tmp_path / "recipe.yaml"), episodes=1)
     command = [sys.executable, "-m", "bench", "ablation", "--plan", str(path), "--output", str(tmp_path / "out")]

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.data.reader import Dataset
 from vla_ros.policy.driving import PRIVILEGED_WIDTH, TASKS, THINGS, goal_of, thing_of
+
+if TYPE_CHECKING:
+    from vla_ros.data.reader import Dataset
 
 VIEW = "front"
 """The camera that what is in view is told of."""
