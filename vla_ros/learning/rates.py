@@ -54,7 +54,7 @@ def _until_the_next(
     actions: NDArray[np.float32], kept: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Poses where the last of the frames led to, velocities on the average, grippers of the first. -> (kept, 14)"""
-    rows = actions[kept + counts - 1]
+    rows: NDArray[np.float32] = actions[kept + counts - 1]
     rows[:, _VELOCITIES] = np.add.reduceat(actions[:, _VELOCITIES], kept) / counts[:, None]
     rows[:, _VELOCITIES.stop :] = actions[kept, _VELOCITIES.stop :]
     return rows

@@ -9,7 +9,7 @@ Shapes: B samples, M memory tokens, D width, H rows of a chunk, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -104,7 +104,7 @@ class MultiTaskVLANetwork(ActionHead):
             {name: nn.Parameter(0.02 * torch.randn(1, width)) for name in self.questions_asked}
         )
         self.chunk = make_head(decoder, width, heads, dropout)
-        choice = {
+        choice: Mapping[str, Callable[[], TaskHead]] = {
             "grasping": lambda: GraspHead(width, dropout),
             "detection": lambda: DetectionHead(width, dropout, classes),
             "navigation": lambda: GoalHead(width, dropout),

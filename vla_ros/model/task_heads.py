@@ -32,7 +32,7 @@ class TaskHead(nn.Sequential, ABC):
 
     def forward(self, features: Tensor) -> Tensor:
         """In full precision, whatever the layers compute in: rotations are more sensitive than they are."""
-        raw: Tensor = super().forward(features)
+        raw: Tensor = super().forward(features)  # type: ignore[no-untyped-call]
         return raw.float()
 
     @abstractmethod
