@@ -258,7 +258,8 @@ def test_a_mixture_teaches_each_task_what_it_knows_and_reports_each(tmp_path: Pa
     training_program.run(path, tmp_path / "out")
     rows = read_log(tmp_path / "out" / "log.csv")
     names = ("action", "grasping", "detection", "navigation", "selector")
-    assert all(float(row[name]) > 0.0 for row in rows for name in names)
+    told = {name: [float(row[name]) for row in rows if row[name]] for name in names}  # not every batch has all
+    assert all(values and min(values) > 0.0 for values in told.values())
     (validation,) = [row for row in rows if row["kind"] == "validation"]
     assert float(validation["navigation_position_error_m"]) > 0.0
     assert 0.0 < float(validation["grasping_angle_error_rad"]) <= math.pi
