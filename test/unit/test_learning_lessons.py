@@ -28,7 +28,7 @@ def two_episodes(**changes: object) -> Experience:
     velocities = np.zeros((10, 3))
     velocities[:, 0] = np.arange(10)
     data = experience([6, 4], velocities, subtasks=PHASES + ["lower"] * 4, successes=(True, False), pushed=(4,))
-    data.actions[:, 6] = 1.0
+    data.states[:, 6] = data.actions[:, 6] = 1.0
     data.actions[:, 0] = 0.1 * np.arange(10)
     return replace(data, **changes)  # type: ignore[arg-type]
 

@@ -149,7 +149,7 @@ def test_of_things_that_a_part_does_not_speak_of_nothing_is_known() -> None:
 def test_a_grasp_is_seen_from_the_commanded_pose_as_rows_are() -> None:
     data = experience([3])
     data.states[:, :3], data.states[:, 7:10] = (0.1, 0.6, 0.2), (0.0, 0.02, 0.0)
-    data.actions[:, 3:7] = (0.0, 1.0, 0.0, 0.0)
+    data.states[:, 3:7] = (0.0, 1.0, 0.0, 0.0)
     grasps = np.tile(np.array([0.1, 0.7, 0.1, 0.0, 1.0, 0.0, 0.0], np.float32), (3, 1))
     data = with_labels(data, grasps=grasps, grasps_known=np.array([True, False, True]))
     target = made(data, network("manipulation", "grasping"), [0, 1])["grasping"]
@@ -167,7 +167,7 @@ def test_a_moved_picture_or_a_missing_one_teaches_nothing_of_what_is_where_in_it
         goals_known=known[:, 0],
         grasps_known=known[:, 0],
     )
-    data.actions[:, 6] = 1.0
+    data.states[:, 6] = 1.0
     config = network(*FOUR, classes=("puck",))
     moved = made(data, config, [0, 1, 2, 3], shift_px=4)
     assert moved["detection"].known[:, 0].tolist() == [True, False, True, False]
