@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from vla_ros.learning.evaluation.run import Conditions, run_trials
 from vla_ros.learning.evaluation.subject import checkpoint_subject
 from vla_ros.learning.evaluation.suites import trials
 from vla_ros.learning.evaluation.trials import Key, Outcome
+from vla_ros.lifetime import end_with
 from vla_ros.policy.sentences import load_sentences
 
 _REFUSED = 2  # the command's exit status for what cannot be done
@@ -82,7 +84,9 @@ class Training:
         write_text(path, yaml.safe_dump(dict(self.recipe)))
         command = [sys.executable, "-m", "vla_ros.cli", "train", str(path), "--output", str(self.folder)]
         with log.open("w", encoding="utf-8") as said:
-            status = self._watched(subprocess.Popen(command, stdout=said, stderr=said), advance)
+            # It must not go on by itself, beside the one that a second run of this would start.
+            ends = partial(end_with, os.getpid())
+            status = self._watched(subprocess.Popen(command, stdout=said, stderr=said, preexec_fn=ends), advance)
         if status == 0:
             return
         text = log.read_text(encoding="utf-8", errors="replace")
