@@ -22,6 +22,7 @@ from vla_ros.learning.batches import Batch, BatchMaker
 from vla_ros.learning.curriculum import CurriculumSampler, Progress, advanced
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.schedule import learning_rate
+from vla_ros.learning.trained import Trained, trained_of
 from vla_ros.model.vla import Losses, VLAModel
 
 _DRAW, _NETWORK, _VALIDATION = range(3)  # what a seed is for
@@ -76,11 +77,12 @@ class CurriculumTrainer:
             mixed_precision=_precision(), kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
         )
         self.model = model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._what = trained_of(recipe)
+        self.trained = self._what.parameters(model)
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
         )
-        self._network, self._prepared = self.accelerator.prepare(_Network(model), self.optimiser)
+        self._network, self._prepared = self.accelerator.prepare(_Network(model, self._what), self.optimiser)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
 
     @property
@@ -95,7 +97,7 @@ class CurriculumTrainer:
             group["lr"] = rate
         batch = self._next_batch()
         torch.manual_seed(self._seed(_NETWORK))
-        self._network.train()
+        self._what.prepare(self.model)
         generator = torch.Generator().manual_seed(self._seed(_DRAW))
         with self.accelerator.autocast():
             losses: Losses = self._network(batch, generator)
@@ -148,7 +150,7 @@ class CurriculumTrainer:
             batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
             generator = torch.Generator().manual_seed(number)
             with self.accelerator.autocast():
-                losses = _losses(self.model, batch, generator)
+                losses = self._what.losses(self.model, batch, generator)
                 rows = self.model(batch.inputs, generator=generator)
             for name, value in _numbers(losses).items():
                 sums[name] = sums.get(name, 0.0) + value * len(frames) / len(some)
@@ -166,12 +168,13 @@ class CurriculumTrainer:
 class _Network(nn.Module):
     """The losses as a forward pass, which is what several devices synchronise."""
 
-    def __init__(self, model: VLAModel) -> None:
+    def __init__(self, model: VLAModel, what: Trained) -> None:
         super().__init__()
         self.model = model
+        self._what = what
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
-        return _losses(self.model, batch, generator)
+        return self._what.losses(self.model, batch, generator)
 
 
 class _Swapped(AbstractContextManager[None]):
@@ -192,10 +195,6 @@ class _Swapped(AbstractContextManager[None]):
             kept = ours.detach().clone()
             ours.copy_(theirs)
             theirs.copy_(kept)
-
-
-def _losses(model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
-    return model.loss(batch.inputs, batch.targets, batch.weights, generator, batch.places, batch.lessons)
 
 
 def _precision() -> str:

@@ -200,6 +200,22 @@ class VLAModel(nn.Module):
         foreseen = self._outcome_losses(perception, target, weights, generator, lessons)
         return Losses(action, alignment, grounding, *planned, *foreseen)
 
+    def reasoning_loss(
+        self,
+        inputs: ModelInputs,
+        target: Tensor,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        lessons: Lessons = NO_LESSONS,
+    ) -> Losses:
+        """As loss, but of the parts that reason alone: the rest passes no gradient, and its losses are zero."""
+        with torch.no_grad():
+            perception = self.perceive(inputs)
+        zero = perception.frame_features.new_zeros(())
+        planned = self._plan_losses(perception, lessons)
+        foreseen = self._outcome_losses(perception, target, weights, generator, lessons)
+        return Losses(zero, zero, zero, *planned, *foreseen)
+
     def aligned(self, perception: Perception) -> tuple[Tensor, Tensor] | None:
         """What monitor_alignment compares: what is seen and what is said, as unit vectors of one space, (B, D) each."""
         if self.alignment is None:
@@ -250,7 +266,8 @@ class VLAModel(nn.Module):
             return zero, zero, zero
         features, statistics = perception.memory.pooled, self.action_statistics
         later = self._features_of(lesson.later)
-        drawn = self.decoder.sample(perception.memory, statistics, generator=generator)
+        with torch.no_grad():  # the refiner learns from what is drawn, and not to draw
+            drawn = self.decoder.sample(perception.memory, statistics, generator=generator)
         foresight, value = self.reasoning.outcome_losses(features, later, target, lesson, statistics)
         return foresight, value, self.reasoning.refinement_loss(features, drawn, target, weights, statistics)
 
