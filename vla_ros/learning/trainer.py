@@ -23,11 +23,13 @@ from vla_ros.learning.curriculum import CurriculumSampler, Progress, advanced
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.schedule import learning_rate
 from vla_ros.learning.trained import Trained, trained_of
+from vla_ros.learning.usual import measure_usual
 from vla_ros.model.vla import Losses, VLAModel
 
 _DRAW, _NETWORK, _VALIDATION = range(3)  # what a seed is for
 _ACCURATE_M = 0.02
 _VALIDATED_ON = 768  # frames
+_USUAL_ON = 4096  # frames at most
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,14 @@ class CurriculumTrainer:
         self.progress = advanced(self.progress, report.accuracy, self.recipe.curriculum)
         return report
 
+    def settle(self) -> None:
+        """Measure what is usual to a world model, by the weights that the model has now; nothing without one."""
+        if self.model.config.foresees:
+            batches = (replace(self.progress, batches=number) for number in range(_USUAL_ON // self.recipe.batch_size))
+            shown = [self._sampler.batch(progress) for progress in batches]
+            step = max(1, len(self._held_out) // _USUAL_ON)
+            measure_usual(self.model, self._batches, shown, self._parts(self._held_out[::step]))
+
     def averaged(self) -> AbstractContextManager[None]:
         """Within it, the model has the averaged weights."""
         return _Swapped(self.trained, self.average)
@@ -145,8 +155,7 @@ class CurriculumTrainer:
         sums: dict[str, float] = {}
         distances = []
         some = self._held_out[:: max(1, len(self._held_out) // _VALIDATED_ON)]
-        parts = [some[start : start + self.recipe.batch_size] for start in range(0, len(some), self.recipe.batch_size)]
-        for number, frames in enumerate(parts):
+        for number, frames in enumerate(self._parts(some)):
             batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
             generator = torch.Generator().manual_seed(number)
             with self.accelerator.autocast():
@@ -157,6 +166,12 @@ class CurriculumTrainer:
             distances.append(_distances_m(rows.float(), batch))
         distance = torch.cat(distances)
         return ValidationReport(self.step, sums, float(distance.mean()), float((distance < _ACCURATE_M).float().mean()))
+
+    def _parts(self, frames: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """In batches, the last one perhaps shorter."""
+        return [
+            frames[start : start + self.recipe.batch_size] for start in range(0, len(frames), self.recipe.batch_size)
+        ]
 
     def _seeds(self, purpose: int) -> tuple[int, ...]:
         return self.recipe.seed, self.step, self.accelerator.process_index, purpose

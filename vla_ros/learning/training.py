@@ -176,6 +176,7 @@ class _Run:
         folder, draft = self.output / name, self.output / f".{name}"
         shutil.rmtree(draft, ignore_errors=True)
         with self.trainer.averaged():
+            self.trainer.settle()
             save_checkpoint(draft, self.trainer.model, self.contract, is_trained=True)
         record = {**self.record, "step": self.trainer.step, "recipe": asdict(self.recipe)}
         (draft / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,15 +1,19 @@
 """When is what is seen not what was expected? A threshold with a promise, and what follows from it. Numpy only.
 
-The error is the distance between features as the world model foretold them and as they were observed. Its threshold is
-an order statistic of errors on undisturbed runs, chosen so that the promise holds with a stated confidence whatever
-their distribution is: Wilks, "Determination of sample sizes for setting tolerance limits", 1941. Assumed is that those
-instants are independent and alike to those of later runs. Errors near in time are not independent, so that runs should
-be many and short rather than one and long; several alarms in a row count as several, which errs on the safe side.
+There are two kinds of error. Something happened that was not foretold: a thing was moved, or slipped. And what is seen
+is unlike everything that was learned from, however well it follows from what was seen before: a camera is covered.
+
+The threshold is an order statistic of surprise on undisturbed runs, chosen so that the promise holds with a stated
+confidence whatever the distribution is: Wilks, "Determination of sample sizes for setting tolerance limits", 1941.
+Assumed is that those instants are independent and alike to those of later runs. Surprises near in time are not
+independent, so that runs should be many and short rather than one and long; several alarms in a row count as several,
+which errs on the safe side.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,43 +22,42 @@ import numpy as np
 from vla_ros.errors import ModelError
 from vla_ros.types import NS_PER_S, FloatArray
 
+PARTS = ("unforeseen", "unfamiliar")
 _SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """scale: the root mean square of errors on undisturbed runs, in which surprise is counted: 1 is usual.
-
-    threshold: of surprise, above which it is an alarm.
+    """scales: of each of the PARTS the largest error on demonstrations that nothing was learned from, in which surprise
+    is counted. threshold: of surprise, above which it is an alarm.
     """
 
-    scale: float = 1.0
+    scales: tuple[float, ...] = (1.0,) * len(PARTS)
     threshold: float = math.inf
 
-    def surprise(self, error: float) -> float:
-        """An error in units of the usual."""
-        return error / self.scale
+    def surprise(self, errors: Sequence[float]) -> float:
+        """The larger one of two errors, one of each of the PARTS, in units of its scale."""
+        return max(error / scale for error, scale in zip(errors, self.scales, strict=True))
 
 
-def calibrate(errors: FloatArray, period_s: float, alarms_per_hour: float, confidence: float = 0.95) -> Calibration:
-    """The lowest threshold that promises at most so many false alarms an hour. errors: (N,), one every period_s.
+def threshold_for(surprises: FloatArray, period_s: float, alarms_per_hour: float, confidence: float = 0.95) -> float:
+    """The lowest threshold that promises at most so many false alarms an hour. surprises: (N,), one every period_s.
 
-    The promise is wrong with a probability of 1 - confidence. Raises ModelError for errors that are no distances, for
+    The promise is wrong with a probability of 1 - confidence. Raises ModelError for what is no row of surprises, for
     a rate that is none, and for runs that are too short for it, naming what they would suffice for.
     """
-    if errors.ndim != 1 or not len(errors) or not np.isfinite(errors).all() or (errors < 0.0).any() or not errors.any():
-        raise ModelError("errors to calibrate surprise with must be a row of finite numbers of at least 0, not all 0")
+    if surprises.ndim != 1 or not np.isfinite(surprises).all() or (surprises < 0.0).any() or not surprises.any():
+        raise ModelError("surprises to calibrate with must be a row of finite numbers of at least 0, not all 0")
     share = alarms_per_hour * period_s / _SECONDS_PER_HOUR
     if not (0.0 < share < 1.0 and 0.0 < confidence < 1.0):
         raise ModelError(
             f"{alarms_per_hour:g} false alarms an hour, instants {period_s:g} s apart, a confidence of {confidence:g}: "
             f"the rate must lie between 0 and {_SECONDS_PER_HOUR / period_s:g}, the confidence between 0 and 1"
         )
-    above = _allowed_above(len(errors), share, 1.0 - confidence)
+    above = _allowed_above(len(surprises), share, 1.0 - confidence)
     if above < 0:
-        raise ModelError(_too_short(len(errors), period_s, alarms_per_hour, confidence))
-    scale = float(np.sqrt(np.mean(np.square(errors))))
-    return Calibration(scale, float(np.sort(errors)[len(errors) - 1 - above]) / scale)
+        raise ModelError(_too_short(len(surprises), period_s, alarms_per_hour, confidence))
+    return float(np.sort(surprises)[len(surprises) - 1 - above])
 
 
 class Escalation(Enum):
@@ -81,9 +84,9 @@ def escalate(
 
 
 def _allowed_above(count: int, share: float, doubt: float) -> int:
-    """How many of the largest errors may lie above the threshold; -1 if not even it may be the largest one.
+    """How many of the largest surprises may lie above the threshold; -1 if not even it may be the largest one.
 
-    With j above, more than `share` of all errors are above it with the probability P(Binomial(count, share) <= j).
+    With j above, more than `share` of all are above it with the probability P(Binomial(count, share) <= j).
     """
     log_term = count * math.log1p(-share)
     total, above = math.exp(log_term), -1

@@ -28,6 +28,7 @@ from vla_ros.model.inputs import ModelInputs, build_inputs
 from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
 from vla_ros.model.memory import MemoryAugmentedFusion, MemoryState, Recall
 from vla_ros.model.reasoning import AT_ONCE, NO_LESSONS, Lessons, PlannedTask, Thinking, VLAReasoningModule
+from vla_ros.model.sight import Sight, sight_of
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
 from vla_ros.types import ACTION_WIDTH, Observation
 
@@ -144,6 +145,10 @@ class VLAModel(nn.Module):
         memory = Memory(tokens, mask, fused)
         return Perception(memory, fusion.frame_features, vision, language, fusion, places, recall, planned)
 
+    def sight(self, perception: Perception) -> Sight:
+        """Of what was perceived, what a world model foretells."""
+        return sight_of(perception.memory.pooled, perception.vision, self.config.views)
+
     def remember(self, perception: Perception) -> MemoryState:
         """The memory that it was perceived with, and what was perceived: found by what was understood of the instant,
         before anything came to mind, it gives what was seen then. Raises ModelError if it was perceived without.
@@ -173,7 +178,8 @@ class VLAModel(nn.Module):
         def draw(memory: Memory, begun: Prefix | None) -> Tensor:
             return self.decoder.sample(memory, self.action_statistics, begun, generator)
 
-        rows: Tensor = self.reasoning(perception.memory, prefix, draw, self.action_statistics, thinking)
+        seen = self.sight(perception).features
+        rows: Tensor = self.reasoning(perception.memory, seen, prefix, draw, self.action_statistics, thinking)
         return rows
 
     def forward(
@@ -248,7 +254,7 @@ class VLAModel(nn.Module):
         lesson, zero = lessons.plan, perception.frame_features.new_zeros(())
         if lesson is None:
             return zero, zero
-        goal = self._features_of(lesson.goal)
+        goal = self._seen(lesson.goal).memory.pooled
         said = perception.language.global_features
         return self.reasoning.plan_losses(said, perception.memory.pooled, goal, lesson, self.action_statistics)
 
@@ -265,16 +271,16 @@ class VLAModel(nn.Module):
         if lesson is None:
             return zero, zero, zero
         features, statistics = perception.memory.pooled, self.action_statistics
-        later = self._features_of(lesson.later)
+        seen, later = self.sight(perception), self.sight(self._seen(lesson.later))
         with torch.no_grad():  # the refiner learns from what is drawn, and not to draw
             drawn = self.decoder.sample(perception.memory, statistics, generator=generator)
-        foresight, value = self.reasoning.outcome_losses(features, later, target, lesson, statistics)
+        foresight, value = self.reasoning.outcome_losses(seen, later, target, lesson, statistics)
         return foresight, value, self.reasoning.refinement_loss(features, drawn, target, weights, statistics)
 
     @torch.no_grad()
-    def _features_of(self, inputs: ModelInputs) -> Tensor:
-        """What is understood of other instants, which nobody learns to see by. -> (B, D)"""
-        return self.perceive(inputs, plan=False).memory.pooled
+    def _seen(self, inputs: ModelInputs) -> Perception:
+        """Other instants, which nobody learns to see by."""
+        return self.perceive(inputs, plan=False)
 
     def _perception_tokens(self, vision: MultiViewFeatures, state: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.state_encoder(self.state_statistics.normalise(state)) + self.token_types["state"]  # (B, D)

@@ -22,8 +22,8 @@ Progress = Callable[[Iterable[Outcome], int], Iterable[Outcome]]
 
 @dataclass(frozen=True)
 class Conditions:
-    """How trials are run. horizon: steps of 12.5 ms; latency_s: of inference, None to measure it here; linger_steps: as of
-    an Order.
+    """How trials are run. horizon: steps of 12.5 ms; latency_s: of inference, None to measure it here; linger_steps: as
+    of an Order.
     """
 
     horizon: int = HORIZON

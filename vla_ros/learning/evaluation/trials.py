@@ -18,8 +18,8 @@ Key = tuple[str, str, str, str, str]
 class Trial:
     """One episode to be run. task: what is told and must come true; world: whose world it is done in, usually the same.
 
-    phrasing: where the sentence is from; "blank" tells nothing. disturbance: what happens meanwhile; its kind is told by
-    the suite.
+    phrasing: where the sentence is from; "blank" tells nothing. disturbance: what happens meanwhile; its kind is the
+    suite's name.
     """
 
     suite: str

@@ -1,0 +1,34 @@
+"""The threshold of surprise in a checkpoint that stands: everything else in its file stays as it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vla_ros.errors import ModelError
+from vla_ros.model.checkpoint import WEIGHTS
+
+_THRESHOLD = "reasoning.error_threshold"
+
+
+def write_threshold(folder: Path, threshold: float) -> None:
+    """Put it into a checkpoint's weights, which are replaced whole or not at all; inf: nothing is an alarm.
+
+    Raises ModelError for a checkpoint of a network that foresees nothing, and where it cannot be written.
+    """
+    path = folder / WEIGHTS
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        tensors = load_file(path)
+        if _THRESHOLD not in tensors:
+            raise ModelError(f"{folder} foresees nothing: surprise is for networks whose reasoning is foresee or all")
+        save_file({**tensors, _THRESHOLD: torch.tensor(threshold)}, draft)
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the threshold cannot be written into {path}: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
