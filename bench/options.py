@@ -13,6 +13,7 @@ class Options:
     """blocks: how often what is measured and what it is compared with take turns; seconds: of each turn.
 
     tasks: empty for MT10's ten, ("all",) for Meta-World's fifty; variations: of the test split, per task.
+    foresight: a calibrated checkpoint that foresees; hours: of undisturbed runs; episodes: of each kind of disturbance.
     retrained: a checkpoint trained as mt10 was, with another seed; bags: of mt10 at work; None: there is none.
     """
 
@@ -25,4 +26,7 @@ class Options:
     fresh: bool = False
     with_ros: bool = True
     retrained: Path | None = None
+    foresight: Path = Path("runs") / "train-mt10-foresight" / "last"
+    hours: float = 2.0
+    episodes: int = 60
     bags: Path | None = None

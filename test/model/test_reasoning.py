@@ -21,7 +21,7 @@ from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig, from_mapping, to_mapping
 from vla_ros.model.reasoning import Lessons, OutcomeLesson, PlanLesson, Thinking, VLAReasoningModule
 from vla_ros.model.refiner import ActionRefiner
-from vla_ros.model.sight import sight_width
+from vla_ros.model.sight import SightLayout
 from vla_ros.model.vla import Perception, VLAModel
 
 SUBTASKS = ("move above the puck", "lower to the puck", "push the puck to the goal")
@@ -88,7 +88,7 @@ def test_a_network_that_does_not_reason_has_no_weights_for_it() -> None:
 def test_the_best_of_eight_is_the_best_of_eight() -> None:
     """A toy: whoever goes fastest along x is worth most, and the world model knows that motion adds up."""
     built = VLAReasoningModule(reasoning_config("foresee")).eval()
-    width, seen = config().width, sight_width(config())
+    width, seen = config().width, SightLayout.of(config()).size
     assert built.world_model is not None and built.value is not None
     with torch.no_grad():
         built.world_model.drift.weight[0, seen] = 1.0  # x of the velocity moves the first feature

@@ -29,10 +29,11 @@ def test_on_surprises_of_any_kind_the_promise_is_kept_as_often_as_was_said() -> 
     assert np.mean(rates) > 0.5 * PER_HOUR, "an alarm that never sounds keeps any promise"
 
 
-def test_surprise_is_the_larger_one_of_two_errors_each_in_its_own_unit() -> None:
-    calibration = Calibration(scales=(2.0, 10.0), threshold=1.5)
-    assert calibration.surprise((4.0, 5.0)) == 2.0
-    assert calibration.surprise((4.0, 50.0)) == 5.0
+def test_surprise_is_the_largest_of_three_errors_each_in_its_own_unit() -> None:
+    calibration = Calibration(scales=(2.0, 0.5, 10.0), threshold=1.5)
+    assert calibration.surprise((4.0, 0.5, 5.0)) == 2.0
+    assert calibration.surprise((4.0, 2.0, 5.0)) == 4.0
+    assert calibration.surprise((4.0, 0.5, 50.0)) == 5.0
 
 
 def test_fewer_alarms_or_more_confidence_need_a_higher_threshold() -> None:

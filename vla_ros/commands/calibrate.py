@@ -27,10 +27,10 @@ _DESCRIPTION = """\
 Find the threshold above which a network's surprise is an alarm, and write it into the checkpoint: the lowest one that
 promises at most so many false alarms an hour, with a confidence of 95 %. For networks that foresee.
 
-The runs are ones in which nothing goes wrong: simulated episodes, in worlds that are in no training set and no test, or
-recorded bags. About three times as long as the time between two alarms is needed: 1.5 h for two an hour. Every
-simulated episode is written down as it ends, and every bag that was replayed: the same command goes on with what was
-cut short, and more hours add to those before."""
+The runs are ones in which nothing goes wrong: simulated episodes that succeed, in worlds that are in no training set
+and no test, or recorded bags. About three times as long as the time between two alarms is needed: 1.5 h for two an
+hour. Every simulated episode is written down as it ends, and every bag that was replayed: the same command goes on with
+what was cut short, and more hours add to those before."""
 _EPILOG = """\
 examples:
   vla_ros calibrate runs/train-mt10-foresight/last                          1.5 simulated hours, two alarms an hour
@@ -97,7 +97,7 @@ def _without_threshold(folder: Path, copy: Path) -> Path:
 
 
 def _simulated(args: argparse.Namespace, network: Path, output: Path) -> tuple[FloatArray, float]:
-    from vla_ros.learning.evaluation.calm import LINGER_STEPS, calm_trials, period_of, run_for, surprises_of
+    from vla_ros.learning.evaluation.calm import LINGER_STEPS, calm_trials, good, period_of, run_for, surprises_of
     from vla_ros.learning.evaluation.log import OutcomeLog, locked
     from vla_ros.learning.evaluation.run import Conditions
     from vla_ros.learning.evaluation.subject import checkpoint_subject
@@ -120,7 +120,7 @@ def _simulated(args: argparse.Namespace, network: Path, output: Path) -> tuple[F
             progress,
             say,
         )
-    return surprises_of(outcomes), period_of(outcomes)
+    return surprises_of(good(outcomes)), period_of(good(outcomes))
 
 
 def _replayed(args: argparse.Namespace, network: Path, output: Path) -> tuple[FloatArray, float]:

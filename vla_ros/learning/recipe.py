@@ -67,8 +67,8 @@ class Recipe:
     that reason alone, which the checkpoint may lack; the rest of its network stays as it is. contract: of the robot it
     is for, by name or file. steps: of the optimiser, on batch_size samples each. learning_rate is reached after
     warmup_steps and falls as a cosine to 2 % of itself. ema: how much of the averaged weights each step keeps. clip:
-    largest norm of the gradient. alignment, grounding, reasoning: weights of these losses beside the action's, the last one of all that the
-    parts that reason have. checkpoint_steps: how often what a resume needs is written.
+    largest norm of the gradient. alignment, grounding, reasoning: weights of these losses beside the action's, the last
+    one of all that the parts that reason have. checkpoint_steps: how often what a resume needs is written.
     intervention_weight: how much a chunk counts that a human began in a recording of the robot, beside 1 of a
     demonstration. policy_weight: the same of a policy; at 0 nothing that a policy did is learned, which is human-gated
     DAgger (Kelly et al., "HG-DAgger: interactive imitation learning with human experts", 2019).

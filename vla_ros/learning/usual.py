@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_ros.learning.batches import BatchMaker
+from vla_ros.model.surprise import MOVED_SCALE_M
 from vla_ros.model.vla import VLAModel
 
 _SEED = 20_260
@@ -26,25 +27,26 @@ def measure_usual(model: VLAModel, batches: BatchMaker, shown: Frames, held_out:
     """
     model.eval()
     reasoning = model.reasoning
-    assert reasoning.usual_miss is not None and reasoning.usual_sight is not None
-    misses, sights = _seen(model, batches, shown)
+    assert reasoning.usual_miss is not None and reasoning.usual_view is not None
+    misses, views = _seen(model, batches, shown)
     reasoning.usual_miss.measure(misses)
-    reasoning.usual_sight.measure(sights)
-    misses, sights = _seen(model, batches, held_out)
-    parts = reasoning.usual_miss.distance(misses), reasoning.usual_sight.distance(sights)
-    scales = tuple(float(part.max()) for part in parts)
+    reasoning.usual_view.measure(views)
+    misses, views = _seen(model, batches, held_out)
+    unforeseen, unfamiliar = reasoning.usual_miss.distance(misses), reasoning.usual_view.distance(views)
+    scales = float(unforeseen.max()), MOVED_SCALE_M, float(unfamiliar.max())
     reasoning.calibration = replace(reasoning.calibration, scales=scales)
 
 
 def _seen(model: VLAModel, batches: BatchMaker, frames: Frames) -> tuple[Tensor, Tensor]:
-    """What the world model missed of the rows that count, and what was seen. -> (N, F), (M, F)"""
-    misses, sights = [], []
+    """What the world model missed of the rows that count, and what the views showed. -> (N, F), (M, views * D)"""
+    misses, views = [], []
     for number, some in enumerate(frames):
         batch = batches.make(some, (_SEED, number)).to(model.device)
         lesson = batch.lessons.outcome
         assert lesson is not None
         now, later = (model.sight(model.perceive(inputs, plan=False)) for inputs in (batch.inputs, lesson.later))
-        missed = model.reasoning.misses(now, later, batch.targets, model.action_statistics)
+        rows = batch.targets[:, :1]
+        missed = model.reasoning.missed(now.features, rows, later.features, model.action_statistics)
         misses.append(missed[lesson.counts > 0.0])
-        sights.append(now.features)
-    return torch.cat(misses), torch.cat(sights)
+        views.append(now.features[:, model.reasoning.layout.seen])
+    return torch.cat(misses), torch.cat(views)

@@ -21,7 +21,7 @@ from vla_ros.model.config import VLAConfig
 from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.planner import GoalPredictor, Plan, TaskPlanner
 from vla_ros.model.refiner import ActionRefiner
-from vla_ros.model.sight import Sight, sight_width
+from vla_ros.model.sight import PLACE_UNIT_M, Sight, SightLayout
 from vla_ros.model.surprise import PARTS, Calibration
 from vla_ros.model.usual import Usual
 from vla_ros.model.value import ValueEstimator
@@ -129,12 +129,13 @@ class VLAReasoningModule(nn.Module):
         width = config.width
         self.planner = TaskPlanner(config.subtasks, width, config.heads, config.dropout) if config.plans else None
         self.goal = GoalPredictor(width) if config.plans else None
-        seen = sight_width(config)
+        self.layout = SightLayout.of(config)
+        seen = self.layout.size
         self.world_model = WorldModel(seen) if config.foresees else None
         self.value = ValueEstimator(seen) if config.foresees else None
         self.refiner = ActionRefiner(config.decoder.horizon, width) if config.foresees else None
         self.usual_miss = Usual(seen) if config.foresees else None
-        self.usual_sight = Usual(seen) if config.foresees else None
+        self.usual_view = Usual(len(config.views) * width) if config.foresees else None
         if config.foresees:  # saved with the weights, on whose errors they were measured
             self.register_buffer("error_scales", torch.ones(len(PARTS)))
             self.register_buffer("error_threshold", torch.tensor(math.inf))
@@ -195,25 +196,25 @@ class VLAReasoningModule(nn.Module):
         foretold = world_model(seen, controls(rows, statistics))
         return foretold, value(foretold[:, -1])
 
-    def errors(self, before: Tensor, rows: Tensor, now: Tensor, statistics: ActionStatistics) -> Tensor:
-        """How far what is seen is from what was foretold, and from all that was ever learned from: of `surprise.PARTS`.
+    def missed(self, before: Tensor, rows: Tensor, now: Tensor, statistics: ActionStatistics) -> Tensor:
+        """What was not foretold. before, now: (B, F); rows: (B, n, 14), carried out between them. -> (B, F)
 
-        before, now: (B, F), one look and the next; rows: (B, n, 14), carried out between them. -> (B, 2)
         Raises ModelError without a world model.
         """
         foretold, _ = self.foresee(before, rows, statistics)
-        assert self.usual_miss is not None and self.usual_sight is not None
-        miss, sight = self.usual_miss.distance(now - foretold[:, -1]), self.usual_sight.distance(now)
-        return torch.stack((miss, sight), dim=1)
+        missed: Tensor = now - foretold[:, -1]
+        return missed
 
-    def misses(self, seen: Sight, later: Sight, rows: Tensor, statistics: ActionStatistics) -> Tensor:
-        """What the world model got wrong of one row. rows: (B, H, 14), of which the first was carried out. -> (B, F)
+    def errors(self, misses: Tensor, now: Tensor) -> tuple[float, ...]:
+        """Of surprise.PARTS. misses: (n, F), of the last few looks, the newest last; now: (F,), what is seen.
 
         Raises ModelError without a world model.
         """
-        world_model, _, _ = self._foresight()
-        missed: Tensor = later.features - world_model.step(seen.features, controls(rows[:, 0], statistics))
-        return missed
+        self._foresight()
+        assert self.usual_miss is not None and self.usual_view is not None
+        moved_m = PLACE_UNIT_M * misses.sum(dim=0)[self.layout.first_place].norm()
+        unforeseen, unfamiliar = self.usual_miss.distance(misses[-1]), self.usual_view.distance(now[self.layout.seen])
+        return float(unforeseen), float(moved_m), float(unfamiliar)
 
     def plan_losses(
         self, language: Tensor, features: Tensor, goal: Tensor, lesson: PlanLesson, statistics: ActionStatistics

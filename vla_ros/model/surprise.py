@@ -1,7 +1,8 @@
 """When is what is seen not what was expected? A threshold with a promise, and what follows from it. Numpy only.
 
-There are two kinds of error. Something happened that was not foretold: a thing was moved, or slipped. And what is seen
-is unlike everything that was learned from, however well it follows from what was seen before: a camera is covered.
+There are three kinds of error. What is seen was not foretold. The task's first thing is not where it was foretold to
+be, which adds up over a few looks: it was moved, or it slipped. And what is seen is unlike everything that was learned
+from, however well it follows from what was seen before: a camera is covered.
 
 The threshold is an order statistic of surprise on undisturbed runs, chosen so that the promise holds with a stated
 confidence whatever the distribution is: Wilks, "Determination of sample sizes for setting tolerance limits", 1941.
@@ -22,21 +23,24 @@ import numpy as np
 from vla_ros.errors import ModelError
 from vla_ros.types import NS_PER_S, FloatArray
 
-PARTS = ("unforeseen", "unfamiliar")
+PARTS = ("unforeseen", "moved_m", "unfamiliar")
+ADDED_UP = 3
+"""Looks over which a thing's motion is added up: it takes a hand two of them to move one."""
+MOVED_SCALE_M = 0.1
 _SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """scales: of each of the PARTS the largest error on demonstrations that nothing was learned from, in which surprise
-    is counted. threshold: of surprise, above which it is an alarm.
+    """scales: of each of the PARTS, in which surprise is counted: the largest error on demonstrations that nothing was
+    learned from, but for what moved. threshold: of surprise, above which it is an alarm.
     """
 
-    scales: tuple[float, ...] = (1.0,) * len(PARTS)
+    scales: tuple[float, ...] = (1.0, MOVED_SCALE_M, 1.0)
     threshold: float = math.inf
 
     def surprise(self, errors: Sequence[float]) -> float:
-        """The larger one of two errors, one of each of the PARTS, in units of its scale."""
+        """The largest of three errors, one of each of the PARTS, in units of its scale."""
         return max(error / scale for error, scale in zip(errors, self.scales, strict=True))
 
 

@@ -28,7 +28,7 @@ from vla_ros.model.inputs import ModelInputs, build_inputs
 from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
 from vla_ros.model.memory import MemoryAugmentedFusion, MemoryState, Recall
 from vla_ros.model.reasoning import AT_ONCE, NO_LESSONS, Lessons, PlannedTask, Thinking, VLAReasoningModule
-from vla_ros.model.sight import Sight, sight_of
+from vla_ros.model.sight import Sight
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
 from vla_ros.types import ACTION_WIDTH, Observation
 
@@ -147,7 +147,7 @@ class VLAModel(nn.Module):
 
     def sight(self, perception: Perception) -> Sight:
         """Of what was perceived, what a world model foretells."""
-        return sight_of(perception.memory.pooled, perception.vision, self.config.views)
+        return self.reasoning.layout.sight(perception.memory.pooled, perception.vision, perception.places)
 
     def remember(self, perception: Perception) -> MemoryState:
         """The memory that it was perceived with, and what was perceived: found by what was understood of the instant,

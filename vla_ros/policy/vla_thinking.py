@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vla_ros.errors import PolicyError
 from vla_ros.geometry import rotation_between
 from vla_ros.model.reasoning import Thinking
 from vla_ros.model.sight import Sight
-from vla_ros.model.surprise import Escalation, escalate
+from vla_ros.model.surprise import ADDED_UP, Escalation, escalate
 from vla_ros.model.vla import Perception, VLAModel
 from vla_ros.rotations import rows_seen_along
 from vla_ros.types import (
@@ -73,6 +75,7 @@ class Watch(Unwatched):
     def __init__(self, is_told_only: bool) -> None:
         self._is_told_only = is_told_only
         self._last: _Look | None = None
+        self._misses: deque[Tensor] = deque(maxlen=ADDED_UP)
         self._since_ns: int | None = None
 
     def look(self, model: VLAModel, perception: Perception, observation: Observation) -> Verdict:
@@ -97,6 +100,7 @@ class Watch(Unwatched):
     def forget(self) -> None:
         """Expect nothing of the next look."""
         self._last = self._since_ns = None
+        self._misses.clear()
 
     def _surprise(self, model: VLAModel, look: _Look, observation: Observation) -> float | None:
         """None where there was no look before, or a view is absent."""
@@ -107,8 +111,9 @@ class Watch(Unwatched):
             driven = rows_seen_along(driven, self._last.commanded_pose.quaternion)
         rows = torch.from_numpy(driven).float().unsqueeze(0).to(model.device)  # (1, n, 14)
         before, now = self._last.sight.features, look.sight.features
-        errors = model.reasoning.errors(before, rows, now, model.action_statistics)[0]
-        return model.reasoning.calibration.surprise(errors.tolist())
+        self._misses.append(model.reasoning.missed(before, rows, now, model.action_statistics)[0])
+        errors = model.reasoning.errors(torch.stack(tuple(self._misses)), now[0])
+        return model.reasoning.calibration.surprise(errors)
 
 
 def driven_rows(before: _Look, now: Observation, dt_s: float) -> FloatArray:

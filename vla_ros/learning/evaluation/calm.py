@@ -1,4 +1,7 @@
-"""Undisturbed runs, in simulation, and how surprised a policy is in them: what its alarm is calibrated by."""
+"""Undisturbed runs, in simulation, and how surprised a policy is in them: what its alarm is calibrated by.
+
+Runs that the policy does not bring to an end do not count: where it drops a thing by itself, an alarm is no false one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from vla_ros.errors import LearningError
 from vla_ros.learning.evaluation.log import OutcomeLog
 from vla_ros.learning.evaluation.run import Conditions, Progress, run_trials
 from vla_ros.learning.evaluation.subject import Subject
@@ -20,6 +24,7 @@ SUITE = "calm"
 LINGER_STEPS = 40  # of 12.5 ms: an arm that has arrived is not watched for long
 _FIRST_GUESS_S = 2.5  # of an episode
 _S_PER_HOUR = 3600.0
+_LEAST_SHARE = 0.1
 
 
 def calm_trials(tasks: Sequence[str], table: SentenceTable, rounds: int, split: Split, first: int) -> tuple[Trial, ...]:
@@ -42,13 +47,16 @@ def run_for(
     progress: Progress,
     say: Callable[[str], None],
 ) -> tuple[Outcome, ...]:
-    """Rounds of trials until the robot was at work for so long in all; what the log has of them counts.
+    """Rounds of trials until those that succeed have taken so long in all; what the log has of them counts.
 
-    trials: of so many rounds, those of fewer among them. -> of all rounds. Raises LearningError.
+    trials: of so many rounds, those of fewer among them. -> of all rounds. Raises LearningError, also for a policy that
+    hardly ever succeeds.
     """
     rounds = 0
     done: tuple[Outcome, ...] = ()
-    while (ran_h := hours_of(done)) < hours:
+    while (ran_h := hours_of(good(done))) < hours:
+        if done and ran_h < _LEAST_SHARE * hours_of(done):
+            raise LearningError("the policy hardly ever succeeds: its runs are not ones in which nothing goes wrong")
         per_round_s = ran_h * _S_PER_HOUR / rounds if rounds else _FIRST_GUESS_S * len(trials(1))
         rounds += math.ceil((hours - ran_h) * _S_PER_HOUR / per_round_s)
         wanted = trials(rounds)
@@ -56,6 +64,11 @@ def run_for(
         found = {outcome.key: outcome for outcome in log.outcomes}
         done = tuple(found[trial.key] for trial in wanted)
     return done
+
+
+def good(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """Those in which nothing went wrong."""
+    return tuple(outcome for outcome in outcomes if outcome.success)
 
 
 def hours_of(outcomes: Iterable[Outcome]) -> float:
