@@ -12,9 +12,9 @@ from vla_ros.learning.evaluation.performer import Performer
 from vla_ros.learning.evaluation.subject import checkpoint_subject
 from vla_ros.learning.evaluation.trials import Order, Outcome, Trial
 from vla_ros.learning.trained import ReasoningAlone
+from vla_ros.model.calibration_file import write_calibration
 from vla_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.model.surprise import Calibration
-from vla_ros.model.threshold_file import write_threshold
 from vla_ros.model.vla import Perception, VLAModel
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.policy.vla import VLAPolicy
@@ -97,7 +97,7 @@ def test_who_only_tells_stops_nobody_and_commands_what_the_shipped_network_does(
     assert told.surprises and not shipped.surprises
 
 
-def test_a_threshold_is_written_into_the_checkpoint_and_nothing_else_changes(folder: Path, tmp_path: Path) -> None:
+def test_a_calibration_is_written_into_the_checkpoint_and_nothing_else_changes(folder: Path, tmp_path: Path) -> None:
     import shutil
 
     from safetensors.torch import load_file
@@ -106,14 +106,14 @@ def test_a_threshold_is_written_into_the_checkpoint_and_nothing_else_changes(fol
 
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    write_threshold(copy, 2.5)
+    write_calibration(copy, Calibration((1.0, 2.0, 3.0), 2.5))
     before, after = (load_file(path / "model.safetensors") for path in (folder, copy))
     others = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
-    assert others == ["reasoning.error_threshold"]
-    assert load_checkpoint(copy).model.reasoning.calibration.threshold == 2.5
+    assert others == ["reasoning.error_scales", "reasoning.error_threshold"]
+    assert load_checkpoint(copy).model.reasoning.calibration == Calibration((1.0, 2.0, 3.0), 2.5)
     assert sorted(path.name for path in copy.iterdir()) == sorted(path.name for path in folder.iterdir())
     shutil.copytree(checkpoint_path("mt10"), tmp_path / "mt10")
     with pytest.raises(
         ModelError, match="foresees nothing: surprise is for networks whose reasoning is foresee or all"
     ):
-        write_threshold(tmp_path / "mt10", 2.5)
+        write_calibration(tmp_path / "mt10", Calibration())

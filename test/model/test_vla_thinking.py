@@ -149,7 +149,7 @@ def test_what_the_network_cannot_do_is_refused(plain: Path, options: dict[str, s
 def test_a_stop_needs_a_calibration_and_candidates_a_flow(tmp_path: Path) -> None:
     made_of = replace(config("regression"), reasoning="foresee")
     model = VLAModel(made_of, ActionStatistics.identity(), ActionStatistics.identity())
-    assert model.reasoning.calibration == Calibration()
+    assert model.reasoning.calibration.threshold == Calibration().threshold
     save_checkpoint(tmp_path / "saved", model, contract(), is_trained=True)
     with pytest.raises(PolicyError, match="surprise=stop needs a network whose surprise has been calibrated"):
         policy(tmp_path / "saved", surprise="stop")

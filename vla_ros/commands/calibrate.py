@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from vla_ros.errors import VlaRosError
 from vla_ros.resources import CHECKPOINT_PARTS, checkpoint_path
 
 if TYPE_CHECKING:
+    from vla_ros.model.surprise import Calibration
     from vla_ros.types import FloatArray
 
 _INSTALL = "pip install metaworld packaging tqdm rosbags mcap mcap-ros2-support"
@@ -66,24 +66,25 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from vla_ros.model.surprise import threshold_for
-    from vla_ros.model.threshold_file import write_threshold
+    from vla_ros.model.calibration_file import write_calibration
+    from vla_ros.model.surprise import calibrate
 
     folder = checkpoint_path(args.checkpoint)
     output = args.output or Path("runs") / f"calibrate-{'-'.join(folder.resolve().parts[-2:])}"
-    network = _without_threshold(folder, output / "network")
-    surprises, period_s = _replayed(args, network, output) if args.bags else _simulated(args, network, output)
+    network = _uncalibrated(folder, output / "network")
+    errors, period_s = _replayed(args, network, output) if args.bags else _simulated(args, network, output)
     if not math.isfinite(period_s):
         raise VlaRosError("nothing was foretold in these runs: they must show two looks at the same task")
-    threshold = threshold_for(surprises, period_s, args.per_hour)
-    write_threshold(folder, threshold)
-    sys.stdout.write(_table(surprises, period_s, threshold, args.per_hour) + f"written into {folder}\n")
+    calibration = calibrate(errors, period_s, args.per_hour)
+    write_calibration(folder, calibration)
+    sys.stdout.write(_table(errors, period_s, calibration, args.per_hour) + f"written into {folder}\n")
     return 0
 
 
-def _without_threshold(folder: Path, copy: Path) -> Path:
-    """The same network as if it had never been calibrated: how surprised it is does not depend on when it was."""
-    from vla_ros.model.threshold_file import write_threshold
+def _uncalibrated(folder: Path, copy: Path) -> Path:
+    """The same network as if it had never been calibrated: its errors do not depend on that, and their log must not."""
+    from vla_ros.model.calibration_file import write_calibration
+    from vla_ros.model.surprise import Calibration
 
     copy.mkdir(parents=True, exist_ok=True)
     for part in CHECKPOINT_PARTS:
@@ -92,12 +93,12 @@ def _without_threshold(folder: Path, copy: Path) -> Path:
         shutil.copyfile(folder / part, copy / part)
     for record in folder.glob("training.json"):  # which tasks it learned
         shutil.copyfile(record, copy / record.name)
-    write_threshold(copy, math.inf)
+    write_calibration(copy, Calibration())
     return copy
 
 
 def _simulated(args: argparse.Namespace, network: Path, output: Path) -> tuple[FloatArray, float]:
-    from vla_ros.learning.evaluation.calm import LINGER_STEPS, calm_trials, good, period_of, run_for, surprises_of
+    from vla_ros.learning.evaluation.calm import LINGER_STEPS, calm_trials, errors_of, good, period_of, run_for
     from vla_ros.learning.evaluation.log import OutcomeLog, locked
     from vla_ros.learning.evaluation.run import Conditions
     from vla_ros.learning.evaluation.subject import checkpoint_subject
@@ -120,42 +121,43 @@ def _simulated(args: argparse.Namespace, network: Path, output: Path) -> tuple[F
             progress,
             say,
         )
-    return surprises_of(good(outcomes)), period_of(good(outcomes))
+    return errors_of(good(outcomes)), period_of(good(outcomes))
 
 
 def _replayed(args: argparse.Namespace, network: Path, output: Path) -> tuple[FloatArray, float]:
-    """Raises VlaRosError for a bag that cannot be replayed."""
+    import numpy as np
     from tqdm import tqdm
 
     from vla_ros.replay.finding import find_bags
-    from vla_ros.replay.one_bag import Order
-    from vla_ros.replay.pool import perform_all
     from vla_ros.replay.subject import checkpoint_subject
-    from vla_ros.replay.surprises import surprises_in
+    from vla_ros.replay.surprises import errors_at
 
-    subject = checkpoint_subject(network, {"surprise": "tell"}, threads=1)
-    orders = [Order(name, bag, output / "bags" / name, subject) for name, bag in find_bags(args.bags).items()]
-    workers = args.workers or len(os.sched_getaffinity(0))
-    done = perform_all(orders, workers, lambda _order, _done_s, _all_s: None)
-    for ended in tqdm(done, total=len(orders), unit="bag", file=sys.stderr):
-        if ended.verdict is None:
-            raise VlaRosError(f"{ended.order.bag} cannot be replayed: {ended.failure}")
-    return surprises_in(orders)
+    subject = checkpoint_subject(network, {"surprise": "tell"}, threads=len(os.sched_getaffinity(0)))
+    bags = find_bags(args.bags)
+    runs = [
+        errors_at(bag, subject, output / "bags" / f"{name}.json")
+        for name, bag in tqdm(bags.items(), unit="bag", file=sys.stderr)
+    ]
+    gaps_s = np.concatenate([np.diff(stamps_s) for stamps_s, _ in runs])
+    return np.concatenate([errors for _, errors in runs]), float(np.median(gaps_s)) if len(gaps_s) else math.nan
 
 
-def _table(surprises: FloatArray, period_s: float, threshold: float, per_hour: float) -> str:
+def _table(errors: FloatArray, period_s: float, calibration: Calibration, per_hour: float) -> str:
     import numpy as np
 
-    hours, quantiles = len(surprises) * period_s / 3600.0, np.percentile(surprises, [50, 90, 99, 99.9, 100]).tolist()
-    rows = (
-        ("undisturbed runs", f"{hours:.2f} h, {len(surprises)} looks, {period_s:g} s apart"),
-        ("surprise, median", f"{quantiles[0]:.2f}"),
-        *_quantile_rows(("90 %", "99 %", "99.9 %", "most"), quantiles[1:]),
-        ("threshold", f"{threshold:.2f}; {int((surprises > threshold).sum())} of these looks are above it"),
-        ("promised", f"at most {per_hour:g} false alarms an hour, with a confidence of 95 %"),
+    from vla_ros.model.surprise import PARTS
+
+    surprises = (errors / np.array(calibration.scales)).max(axis=1)
+    lines = [
+        f"{len(errors) * period_s / 3600.0:.2f} h of undisturbed runs, {len(errors)} looks, {period_s:g} s apart",
+        f"{'':12}{'median':>9}{'90 %':>9}{'99 %':>9}{'99.9 %':>9}{'most':>9}",
+    ]
+    for name, found in (*zip(PARTS, errors.T, strict=True), ("surprise", surprises)):
+        numbers = np.percentile(found, [50, 90, 99, 99.9, 100])
+        lines.append(f"{name:12}" + "".join(f"{number:9.3f}" for number in numbers))
+    above = int((surprises > calibration.threshold).sum())
+    lines.append(
+        f"threshold {calibration.threshold:.3f}, {above} of these looks above it: at most {per_hour:g} false alarms an "
+        "hour, with a confidence of 95 %"
     )
-    return "".join(f"{name:18} {text}\n" for name, text in rows)
-
-
-def _quantile_rows(names: Sequence[str], values: Iterable[float]) -> list[tuple[str, str]]:
-    return [(f"          {name}", f"{value:.2f}") for name, value in zip(names, values, strict=True)]
+    return "".join(f"{line}\n" for line in lines)

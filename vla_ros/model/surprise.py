@@ -4,11 +4,12 @@ There are three kinds of error. What is seen was not foretold. The task's first 
 be, which adds up over a few looks: it was moved, or it slipped. And what is seen is unlike everything that was learned
 from, however well it follows from what was seen before: a camera is covered.
 
-The threshold is an order statistic of surprise on undisturbed runs, chosen so that the promise holds with a stated
-confidence whatever the distribution is: Wilks, "Determination of sample sizes for setting tolerance limits", 1941.
-Assumed is that those instants are independent and alike to those of later runs. Surprises near in time are not
-independent, so that runs should be many and short rather than one and long; several alarms in a row count as several,
-which errs on the safe side.
+Each kind is counted in a unit of its own, since its honest errors have tails of their own: what one look in a thousand
+exceeds on undisturbed runs. Surprise is the largest of the three. Its threshold is an order statistic of surprise on the
+same runs, chosen so that the promise holds with a stated confidence whatever the distribution is: Wilks, "Determination
+of sample sizes for setting tolerance limits", 1941. Assumed is that those instants are independent and alike to those of
+later runs. Surprises near in time are not independent, so that runs should be many and short rather than one and long;
+several alarms in a row count as several, which errs on the safe side.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ PARTS = ("unforeseen", "moved_m", "unfamiliar")
 ADDED_UP = 3
 """Looks over which a thing's motion is added up: it takes a hand two of them to move one."""
 MOVED_SCALE_M = 0.1
+_USUAL = 0.999  # share of looks
+_LEAST = 1e-9  # of a scale: a network without places never sees anything move
 _SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """scales: of each of the PARTS, in which surprise is counted: the largest error on demonstrations that nothing was
-    learned from, but for what moved. threshold: of surprise, above which it is an alarm.
+    """scales: of each of the PARTS, in which surprise is counted. threshold: of surprise, above which it is an alarm.
+
+    Before anything was calibrated the scales are the largest errors on demonstrations that nothing was learned from, but
+    for what moved.
     """
 
     scales: tuple[float, ...] = (1.0, MOVED_SCALE_M, 1.0)
@@ -44,24 +49,29 @@ class Calibration:
         return max(error / scale for error, scale in zip(errors, self.scales, strict=True))
 
 
-def threshold_for(surprises: FloatArray, period_s: float, alarms_per_hour: float, confidence: float = 0.95) -> float:
-    """The lowest threshold that promises at most so many false alarms an hour. surprises: (N,), one every period_s.
+def calibrate(errors: FloatArray, period_s: float, alarms_per_hour: float, confidence: float = 0.95) -> Calibration:
+    """The lowest threshold that promises at most so many false alarms an hour. errors: (N, 3), one row every period_s.
 
-    The promise is wrong with a probability of 1 - confidence. Raises ModelError for what is no row of surprises, for
+    The promise is wrong with a probability of 1 - confidence. Raises ModelError for errors that are no distances, for
     a rate that is none, and for runs that are too short for it, naming what they would suffice for.
     """
-    if surprises.ndim != 1 or not np.isfinite(surprises).all() or (surprises < 0.0).any() or not surprises.any():
-        raise ModelError("surprises to calibrate with must be a row of finite numbers of at least 0, not all 0")
+    is_table = errors.ndim == 2 and errors.shape[1:] == (len(PARTS),) and len(errors) > 0
+    if not is_table or not np.isfinite(errors).all() or (errors < 0.0).any() or not errors.any():
+        raise ModelError(
+            f"errors to calibrate with must be rows of {len(PARTS)} finite numbers of at least 0, not all 0"
+        )
     share = alarms_per_hour * period_s / _SECONDS_PER_HOUR
     if not (0.0 < share < 1.0 and 0.0 < confidence < 1.0):
         raise ModelError(
             f"{alarms_per_hour:g} false alarms an hour, instants {period_s:g} s apart, a confidence of {confidence:g}: "
             f"the rate must lie between 0 and {_SECONDS_PER_HOUR / period_s:g}, the confidence between 0 and 1"
         )
-    above = _allowed_above(len(surprises), share, 1.0 - confidence)
+    above = _allowed_above(len(errors), share, 1.0 - confidence)
     if above < 0:
-        raise ModelError(_too_short(len(surprises), period_s, alarms_per_hour, confidence))
-    return float(np.sort(surprises)[len(surprises) - 1 - above])
+        raise ModelError(_too_short(len(errors), period_s, alarms_per_hour, confidence))
+    scales = np.maximum(np.quantile(errors, _USUAL, axis=0), _LEAST)  # (3,)
+    surprises = np.sort((errors / scales).max(axis=1))
+    return Calibration(tuple(scales.tolist()), float(surprises[len(errors) - 1 - above]))
 
 
 class Escalation(Enum):
@@ -88,9 +98,9 @@ def escalate(
 
 
 def _allowed_above(count: int, share: float, doubt: float) -> int:
-    """How many of the largest surprises may lie above the threshold; -1 if not even it may be the largest one.
+    """How many of the largest errors may lie above the threshold; -1 if not even it may be the largest one.
 
-    With j above, more than `share` of all are above it with the probability P(Binomial(count, share) <= j).
+    With j above, more than `share` of all errors are above it with the probability P(Binomial(count, share) <= j).
     """
     log_term = count * math.log1p(-share)
     total, above = math.exp(log_term), -1

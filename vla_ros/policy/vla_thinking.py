@@ -50,7 +50,9 @@ class Verdict:
 
 
 class Unwatched:
-    """Expects nothing."""
+    """Expects nothing. errors: of the last look, of surprise.PARTS; None where nothing had been expected."""
+
+    errors: tuple[float, ...] | None = None
 
     def look(self, model: VLAModel, perception: Perception, observation: Observation) -> Verdict:
         """Something was perceived at an observation."""
@@ -104,6 +106,7 @@ class Watch(Unwatched):
 
     def _surprise(self, model: VLAModel, look: _Look, observation: Observation) -> float | None:
         """None where there was no look before, or a view is absent."""
+        self.errors = None
         if self._last is None or not (self._last.sight.is_complete.all() and look.sight.is_complete.all()):
             return None
         driven = driven_rows(self._last, observation, model.config.decoder.dt_s)
@@ -112,8 +115,8 @@ class Watch(Unwatched):
         rows = torch.from_numpy(driven).float().unsqueeze(0).to(model.device)  # (1, n, 14)
         before, now = self._last.sight.features, look.sight.features
         self._misses.append(model.reasoning.missed(before, rows, now, model.action_statistics)[0])
-        errors = model.reasoning.errors(torch.stack(tuple(self._misses)), now[0])
-        return model.reasoning.calibration.surprise(errors)
+        self.errors = model.reasoning.errors(torch.stack(tuple(self._misses)), now[0])
+        return model.reasoning.calibration.surprise(self.errors)
 
 
 def driven_rows(before: _Look, now: Observation, dt_s: float) -> FloatArray:

@@ -15,6 +15,7 @@ from vla_ros.learning.evaluation.log import OutcomeLog
 from vla_ros.learning.evaluation.run import Conditions, Progress, run_trials
 from vla_ros.learning.evaluation.subject import Subject
 from vla_ros.learning.evaluation.trials import Outcome, Trial
+from vla_ros.model.surprise import PARTS
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.sentences import SentenceTable
 from vla_ros.sim.variations import Split, Variation
@@ -76,9 +77,9 @@ def hours_of(outcomes: Iterable[Outcome]) -> float:
     return sum(outcome.steps for outcome in outcomes) * CONTROL_DT_S / _S_PER_HOUR
 
 
-def surprises_of(outcomes: Iterable[Outcome]) -> FloatArray:
-    """All of them. -> (N,)"""
-    return np.array([surprise for outcome in outcomes for _, surprise in outcome.surprises])
+def errors_of(outcomes: Iterable[Outcome]) -> FloatArray:
+    """Of all looks. -> (N, 3), of surprise.PARTS"""
+    return np.array([errors for outcome in outcomes for errors in outcome.errors]).reshape(-1, len(PARTS))
 
 
 def period_of(outcomes: Iterable[Outcome]) -> float:

@@ -17,7 +17,7 @@ from vla_ros.learning.demonstration import moved_as_told
 from vla_ros.learning.evaluation.subject import Subject
 from vla_ros.learning.evaluation.trials import Order, Outcome, Trial
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
-from vla_ros.policy.protocol import Policy
+from vla_ros.policy.protocol import Policy, Surprised
 from vla_ros.policy.registry import create_policy
 from vla_ros.sim.disturbances import Intruder, intruder_of
 from vla_ros.sim.episode import EpisodeResult, is_solved, run_episode
@@ -131,6 +131,7 @@ class _Watched:
         """Forget what an episode before was like."""
         self.times_ms: list[float] = []
         self.surprises: list[tuple[float, float]] = []
+        self.errors: list[tuple[float, ...]] = []
 
     def predict(self, observation: Observation) -> Chunk:
         began_ns = time.perf_counter_ns()
@@ -138,6 +139,8 @@ class _Watched:
         self.times_ms.append(round((time.perf_counter_ns() - began_ns) / 1e6, 2))
         if chunk.surprise is not None:
             self.surprises.append((observation.t_obs_ns / NS_PER_S, chunk.surprise))
+            if isinstance(self._policy, Surprised) and self._policy.errors is not None:
+                self.errors.append(self._policy.errors)
         return chunk
 
 
@@ -171,5 +174,6 @@ def _outcome(
         smoothness=smoothness(result.commanded_positions, CONTROL_DT_S),
         inference_ms=tuple(policy.times_ms),
         surprises=tuple(policy.surprises),
+        errors=tuple(policy.errors),
         disturbed_s=disturbed_s,
     )

@@ -1,4 +1,4 @@
-"""The threshold of surprise in a checkpoint that stands: everything else in its file stays as it is."""
+"""The calibration of surprise in a checkpoint that stands: everything else in its file stays as it is."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from vla_ros.errors import ModelError
 from vla_ros.model.checkpoint import WEIGHTS
+from vla_ros.model.surprise import Calibration
 
-_THRESHOLD = "reasoning.error_threshold"
+_SCALES, _THRESHOLD = "reasoning.error_scales", "reasoning.error_threshold"
 
 
-def write_threshold(folder: Path, threshold: float) -> None:
-    """Put it into a checkpoint's weights, which are replaced whole or not at all; inf: nothing is an alarm.
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put it into a checkpoint's weights, which are replaced whole or not at all.
 
     Raises ModelError for a checkpoint of a network that foresees nothing, and where it cannot be written.
     """
@@ -26,9 +27,10 @@ def write_threshold(folder: Path, threshold: float) -> None:
         tensors = load_file(path)
         if _THRESHOLD not in tensors:
             raise ModelError(f"{folder} foresees nothing: surprise is for networks whose reasoning is foresee or all")
-        save_file({**tensors, _THRESHOLD: torch.tensor(threshold)}, draft)
+        scales, threshold = torch.tensor(calibration.scales), torch.tensor(calibration.threshold)
+        save_file({**tensors, _SCALES: scales, _THRESHOLD: threshold}, draft)
         draft.replace(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"the threshold cannot be written into {path}: {error}") from error
+        raise ModelError(f"the calibration cannot be written into {path}: {error}") from error
     finally:
         draft.unlink(missing_ok=True)
