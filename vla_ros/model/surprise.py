@@ -5,11 +5,11 @@ be, which adds up over a few looks: it was moved, or it slipped. And what is see
 from, however well it follows from what was seen before: a camera is covered.
 
 Each kind is counted in a unit of its own, since its honest errors have tails of their own: what one look in a thousand
-exceeds on undisturbed runs. Surprise is the largest of the three. Its threshold is an order statistic of surprise on the
-same runs, chosen so that the promise holds with a stated confidence whatever the distribution is: Wilks, "Determination
-of sample sizes for setting tolerance limits", 1941. Assumed is that those instants are independent and alike to those of
-later runs. Surprises near in time are not independent, so that runs should be many and short rather than one and long;
-several alarms in a row count as several, which errs on the safe side.
+exceeds on undisturbed runs. Surprise is the largest of the three. Its threshold is an order statistic of surprise on
+the same runs, chosen so that the promise holds with a stated confidence whatever the distribution is: Wilks,
+"Determination of sample sizes for setting tolerance limits", 1941. Assumed is that those instants are independent and
+alike to those of later runs. Surprises near in time are not independent, so that runs should be many and short rather
+than one and long; several alarms in a row count as several, which errs on the safe side.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _SECONDS_PER_HOUR = 3600.0
 class Calibration:
     """scales: of each of the PARTS, in which surprise is counted. threshold: of surprise, above which it is an alarm.
 
-    Before anything was calibrated the scales are the largest errors on demonstrations that nothing was learned from, but
-    for what moved.
+    Before anything was calibrated the scales are the largest errors on demonstrations that nothing was learned from,
+    but for what moved.
     """
 
     scales: tuple[float, ...] = (1.0, MOVED_SCALE_M, 1.0)

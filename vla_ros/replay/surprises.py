@@ -1,4 +1,4 @@
-"""What a policy's surprises are made of at a recorded bag: what its alarm can be calibrated by where nothing went wrong."""
+"""What a policy's surprises are made of at a recorded bag in which nothing went wrong, to calibrate its alarm by."""
 
 from __future__ import annotations
 
