@@ -26,6 +26,7 @@ from vla_ros.learning.recipe import build_recipe
 from vla_ros.model.checkpoint import load_checkpoint
 from vla_ros.types import Observation, Pose
 
+pytestmark = pytest.mark.timeout(600)
 MODEL: Mapping[str, Any] = {
     "views": ["front", "wrist"],
     "width": 32,

@@ -75,6 +75,7 @@ class CurriculumTrainer:
         self._batches = batches
         self._sampler = sampler
         self._held_out = held_out
+        self._shown = sampler.all_frames
         self.accelerator = Accelerator(
             mixed_precision=_precision(), kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
         )
@@ -123,10 +124,8 @@ class CurriculumTrainer:
     def settle(self) -> None:
         """Measure what is usual to a world model, by the weights that the model has now; nothing without one."""
         if self.model.config.foresees:
-            batches = (replace(self.progress, batches=number) for number in range(_USUAL_ON // self.recipe.batch_size))
-            shown = [self._sampler.batch(progress) for progress in batches]
-            step = max(1, len(self._held_out) // _USUAL_ON)
-            measure_usual(self.model, self._batches, shown, self._parts(self._held_out[::step]))
+            shown, held_out = (frames[:: max(1, len(frames) // _USUAL_ON)] for frames in (self._shown, self._held_out))
+            measure_usual(self.model, self._batches, self._parts(shown), self._parts(held_out))
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it, the model has the averaged weights."""
