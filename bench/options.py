@@ -13,8 +13,10 @@ class Options:
     """blocks: how often what is measured and what it is compared with take turns; seconds: of each turn.
 
     tasks: empty for MT10's ten, ("all",) for Meta-World's fifty; variations: of the test split, per task.
+    foresight: a calibrated checkpoint that foresees; hours: of undisturbed runs.
     retrained: a checkpoint trained as mt10 was, with another seed; bags: of mt10 at work; None: there is none.
-    plan: of an ablation; only: parts or variants of it; steps, episodes: of each training and task; None: as planned.
+    plan: of an ablation; only: parts or variants of it; steps: of each training; None: as planned. episodes: of each
+    task of an ablation, or kind of disturbance; None: as planned.
     """
 
     output: Path = Path("runs") / "bench"
@@ -26,6 +28,8 @@ class Options:
     fresh: bool = False
     with_ros: bool = True
     retrained: Path | None = None
+    foresight: Path = Path("runs") / "train-mt10-foresight" / "last"
+    hours: float = 2.0
     bags: Path | None = None
     plan: Path | None = None
     only: tuple[str, ...] = ()

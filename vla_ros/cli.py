@@ -8,7 +8,20 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from vla_ros.commands import collect, dataset, demo, evaluate, graph, model, nodes, offline, replay, train, up
+from vla_ros.commands import (
+    calibrate,
+    collect,
+    dataset,
+    demo,
+    evaluate,
+    graph,
+    model,
+    nodes,
+    offline,
+    replay,
+    train,
+    up,
+)
 from vla_ros.commands.where import RULE
 from vla_ros.errors import VlaRosError
 
@@ -41,6 +54,7 @@ demonstrations
 the network
   model       make one, take one apart, see what it looks at: model new, describe, explain
   evaluate    measure one in closed loop on unseen worlds
+  calibrate   find when its surprise is an alarm, from runs in which nothing goes wrong
   replay      prove one on recorded bags, before it touches a robot
 
 one node in this terminal (ROS's own arguments)
@@ -64,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     )
     # The description lists them in groups, which argparse cannot.
     subparsers = top.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
-    for group in (demo, up, offline, graph, collect, dataset, train, model, evaluate, replay, nodes):
+    for group in (demo, up, offline, graph, collect, dataset, train, model, evaluate, calibrate, replay, nodes):
         group.add_parsers(subparsers)
     return top
 

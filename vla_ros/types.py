@@ -121,7 +121,8 @@ class Chunk:
     """A policy's plan. rows: (H, 14), absolute, in the base frame; row i is for t_obs_ns + i * dt_s.
 
     A policy may say more. subtask: what it is about now, in words. surprise: how far what it sees is from what it had
-    expected, 1 as usual; None where it had expected nothing. stop_because: why it asks not to be followed.
+    expected, in a unit of the policy's own; None where it had expected nothing. stop_because: why it asks not to be
+    followed.
     """
 
     t_obs_ns: int

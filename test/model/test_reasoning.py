@@ -21,6 +21,7 @@ from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig, from_mapping, to_mapping
 from vla_ros.model.reasoning import Lessons, OutcomeLesson, PlanLesson, Thinking, VLAReasoningModule
 from vla_ros.model.refiner import ActionRefiner
+from vla_ros.model.sight import SightLayout
 from vla_ros.model.vla import Perception, VLAModel
 
 SUBTASKS = ("move above the puck", "lower to the puck", "push the puck to the goal")
@@ -87,11 +88,11 @@ def test_a_network_that_does_not_reason_has_no_weights_for_it() -> None:
 def test_the_best_of_eight_is_the_best_of_eight() -> None:
     """A toy: whoever goes fastest along x is worth most, and the world model knows that motion adds up."""
     built = VLAReasoningModule(reasoning_config("foresee")).eval()
-    width = config().width
+    width, seen = config().width, SightLayout.of(config()).size
     assert built.world_model is not None and built.value is not None
     with torch.no_grad():
-        built.world_model.drift.weight[0, width] = 1.0  # x of the velocity moves the first feature
-    head = torch.nn.Linear(width, 1, bias=False)
+        built.world_model.drift.weight[0, seen] = 1.0  # x of the velocity moves the first feature
+    head = torch.nn.Linear(seen, 1, bias=False)
     with torch.no_grad():
         head.weight.zero_()[0, 0] = 1.0
     built.value.judge = torch.nn.Sequential(head)
@@ -103,7 +104,7 @@ def test_the_best_of_eight_is_the_best_of_eight() -> None:
 
     memory = Memory(torch.zeros(3, 4, width), torch.ones(3, 4, dtype=torch.bool), torch.zeros(3, width))
     with torch.inference_mode():
-        chosen = built(memory, None, draw, IDENTITY, Thinking(candidates=8))
+        chosen = built(memory, torch.zeros(3, seen), None, draw, IDENTITY, Thinking(candidates=8))
     assert [len(one) for one in drawn] == [24], "all in one pass"
     reached = drawn[0][..., 7].sum(dim=1).reshape(3, 8)
     assert torch.equal(chosen, drawn[0].reshape(3, 8, HORIZON, 14)[torch.arange(3), reached.argmax(dim=1)])

@@ -108,13 +108,13 @@ def _evaluate(args: argparse.Namespace) -> int:
     with locked(folder := output / FOLDER):
         log = OutcomeLog(folder, identity, args.fresh)
         done = sum(trial.key in log for trial in (*trials, *over_ros))
-        _say(f"{len(trials) + len(over_ros)} episodes, {done} of them measured before: {log.path}")
-        run_trials(subject, trials, conditions, args.workers or len(os.sched_getaffinity(0)), log, _progress, _say)
+        say(f"{len(trials) + len(over_ros)} episodes, {done} of them measured before: {log.path}")
+        run_trials(subject, trials, conditions, args.workers or len(os.sched_getaffinity(0)), log, progress, say)
         if over_ros:
             from vla_ros.commands.evaluate_ros import run_over_ros
 
-            _say(f"over ROS, one after the other in real time; what the nodes say: {folder / _NODES}")
-            run_over_ros(subject, over_ros, conditions.horizon, log, folder / _NODES, _progress)
+            say(f"over ROS, one after the other in real time; what the nodes say: {folder / _NODES}")
+            run_over_ros(subject, over_ros, conditions.horizon, log, folder / _NODES, progress)
         text = write_published(output, subject, log) if args.protocol else write_report(output, log)
     sys.stdout.write(f"{text}\nwritten to {output} and {folder}\n")
     return 0
@@ -162,15 +162,23 @@ def _trials(args: argparse.Namespace, subject: Subject) -> tuple[Sequence[Trial]
 
 
 def _tasks(args: argparse.Namespace, subject: Subject) -> tuple[str, ...]:
+    from vla_ros.learning.evaluation.suites import MT50
+
+    return MT50 if args.protocol and args.tasks is None else chosen_tasks(args.tasks, subject)
+
+
+def chosen_tasks(text: str | None, subject: Subject) -> tuple[str, ...]:
+    """As the option --tasks names them; without, those that it learned, or the robot's usual ones.
+
+    Raises LearningError for a task that the robot does not have.
+    """
     from vla_ros.learning.evaluation.subject import trained_tasks
     from vla_ros.learning.evaluation.suites import MT10, MT50, usual_tasks
 
-    if args.tasks in ("mt10", "mt50"):
-        return MT10 if args.tasks == "mt10" else MT50
-    if args.tasks is not None:
-        tasks = tuple(dict.fromkeys(args.tasks.split(",")))
-    elif args.protocol:
-        return MT50
+    if text in ("mt10", "mt50"):
+        return MT10 if text == "mt10" else MT50
+    if text is not None:
+        tasks = tuple(dict.fromkeys(text.split(",")))
     else:
         tasks = trained_tasks(subject.checkpoint) if subject.checkpoint else ()
     for task in tasks:
@@ -179,13 +187,14 @@ def _tasks(args: argparse.Namespace, subject: Subject) -> tuple[str, ...]:
     return tasks or usual_tasks(subject.kind)
 
 
-def _progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
+def progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
+    """A bar on the standard error."""
     from tqdm import tqdm
 
     yield from tqdm(outcomes, total=total, unit="episode", file=sys.stderr)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Not on the standard output: that may be a file."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

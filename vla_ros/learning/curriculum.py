@@ -46,6 +46,11 @@ class CurriculumSampler(Sampler[NDArray[np.int64]]):
             if len(stage) < batch_size:
                 raise LearningError(f"the curriculum's level {level} has {len(stage)} frames; a batch has {batch_size}")
 
+    @property
+    def all_frames(self) -> NDArray[np.int64]:
+        """Those of the last stage, which learns from every one. -> (N,)"""
+        return self._stages[-1]
+
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         while True:
             yield self.batch(self.progress)

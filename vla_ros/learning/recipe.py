@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vla_ros.errors import ContractError, LearningError
 from vla_ros.learning.targets import IN_THE_PICTURE, VIEW
@@ -64,11 +64,12 @@ class Recipe:
     """One training.
 
     data: folders of datasets. model: the network. start: a checkpoint of that network to go on from, a folder or the
-    name of one that comes with the package; without, the seed decides its weights. contract: of the robot it is for, by
-    name or file. steps: of the optimiser, on batch_size samples each. learning_rate is reached after warmup_steps and
-    falls as a cosine to 2 % of itself. ema: how much of the averaged weights each step keeps. clip: largest norm of the
-    gradient. alignment, grounding, reasoning: weights of these losses beside the action's, the last one of all that the
-    parts that reason have. checkpoint_steps: how often what a resume needs is written.
+    name of one that comes with the package; without, the seed decides its weights. trains: "reasoning" for the parts
+    that reason alone, which the checkpoint may lack; the rest of its network stays as it is. contract: of the robot it
+    is for, by name or file. steps: of the optimiser, on batch_size samples each. learning_rate is reached after
+    warmup_steps and falls as a cosine to 2 % of itself. ema: how much of the averaged weights each step keeps. clip:
+    largest norm of the gradient. alignment, grounding, reasoning: weights of these losses beside the action's, the last
+    one of all that the parts that reason have. checkpoint_steps: how often what a resume needs is written.
     intervention_weight: how much a chunk counts that a human began in a recording of the robot, beside 1 of a
     demonstration. policy_weight: the same of a policy; at 0 nothing that a policy did is learned, which is human-gated
     DAgger (Kelly et al., "HG-DAgger: interactive imitation learning with human experts", 2019).
@@ -77,6 +78,7 @@ class Recipe:
     data: tuple[str, ...]
     model: VLAConfig
     start: str | None = None
+    trains: Literal["all", "reasoning"] = "all"
     contract: str = "sawyer_sim"
     seed: int = 0
     steps: Count = 4000
@@ -128,6 +130,14 @@ def _contradictions(recipe: Recipe) -> list[str]:
         faults.append("curriculum.thresholds: one is needed for each level but the last")
     if recipe.warmup_steps >= recipe.steps:
         faults.append(f"warmup_steps: {recipe.warmup_steps} leave nothing of {recipe.steps} steps")
+    if recipe.trains == "reasoning" and recipe.start is None:
+        faults.append("trains: reasoning needs a start: the checkpoint whose network stays as it is")
+    if recipe.trains == "reasoning" and recipe.model.reasoning != "foresee":
+        # A plan is told to the decoder, which would have to learn what it means.
+        faults.append(
+            f"trains: reasoning is for networks that foresee and do not plan, model.reasoning is "
+            f"{recipe.model.reasoning}: choose foresee, or trains: all"
+        )
     if recipe.model.places not in (0, PLACES):
         faults.append(f"model.places: {recipe.model.places}; recordings tell of {PLACES} places: choose 0 or {PLACES}")
     if recipe.model.fusion.history:

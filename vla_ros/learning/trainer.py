@@ -23,12 +23,15 @@ from vla_ros.learning.curriculum import CurriculumSampler, Progress, advanced
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.schedule import learning_rate
 from vla_ros.learning.task_report import TaskReport, TaskTally
+from vla_ros.learning.trained import Trained, trained_of
+from vla_ros.learning.usual import measure_usual
 from vla_ros.model.multi_task import MANIPULATION
 from vla_ros.model.vla import Losses, VLAModel
 
 _DRAW, _NETWORK, _VALIDATION = range(3)  # what a seed is for
 _ACCURATE_M = 0.02
 _VALIDATED_ON = 768  # frames
+_USUAL_ON = 4096  # frames at most
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,17 @@ class CurriculumTrainer:
         self._batches = batches
         self._sampler = sampler
         self._held_out = held_out
+        self._shown = sampler.all_frames
         self.accelerator = Accelerator(
             mixed_precision=_precision(), kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
         )
         self.model = model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._what = trained_of(recipe)
+        self.trained = self._what.parameters(model)
         self.optimiser = torch.optim.AdamW(
             self.trained.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
         )
-        self._network, self._prepared = self.accelerator.prepare(_Network(model), self.optimiser)
+        self._network, self._prepared = self.accelerator.prepare(_Network(model, self._what), self.optimiser)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
 
     @property
@@ -98,7 +103,7 @@ class CurriculumTrainer:
             group["lr"] = rate
         batch = self._next_batch()
         torch.manual_seed(self._seed(_NETWORK))
-        self._network.train()
+        self._what.prepare(self.model)
         generator = torch.Generator().manual_seed(self._seed(_DRAW))
         with self.accelerator.autocast():
             losses: Losses = self._network(batch, generator)
@@ -118,6 +123,12 @@ class CurriculumTrainer:
             report = self.measured()
         self.progress = advanced(self.progress, report.accuracy, self.recipe.curriculum)
         return report
+
+    def settle(self) -> None:
+        """Measure what is usual to a world model, by the weights that the model has now; nothing without one."""
+        if self.model.config.foresees:
+            shown, held_out = (frames[:: max(1, len(frames) // _USUAL_ON)] for frames in (self._shown, self._held_out))
+            measure_usual(self.model, self._batches, self._parts(shown), self._parts(held_out))
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it, the model has the averaged weights."""
@@ -147,12 +158,11 @@ class CurriculumTrainer:
         sums: dict[str, float] = {}
         distances, tally = [], TaskTally(self.model.config)
         some = self._held_out[:: max(1, len(self._held_out) // _VALIDATED_ON)]
-        parts = [some[start : start + self.recipe.batch_size] for start in range(0, len(some), self.recipe.batch_size)]
-        for number, frames in enumerate(parts):
+        for number, frames in enumerate(self._parts(some)):
             batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
             generator = torch.Generator().manual_seed(number)
             with self.accelerator.autocast():
-                losses = _losses(self.model, batch, generator)
+                losses = self._what.losses(self.model, batch, generator)
                 rows = self.model(batch.inputs, generator=generator)
             for name, value in _numbers(losses).items():
                 sums[name] = sums.get(name, 0.0) + value * len(frames) / len(some)
@@ -161,6 +171,12 @@ class CurriculumTrainer:
         distance = torch.cat(distances)
         accuracy = float((distance < _ACCURATE_M).float().mean())
         return ValidationReport(self.step, sums, float(distance.mean()), accuracy, tally.report())
+
+    def _parts(self, frames: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """In batches, the last one perhaps shorter."""
+        return [
+            frames[start : start + self.recipe.batch_size] for start in range(0, len(frames), self.recipe.batch_size)
+        ]
 
     def _seeds(self, purpose: int) -> tuple[int, ...]:
         return self.recipe.seed, self.step, self.accelerator.process_index, purpose
@@ -172,12 +188,13 @@ class CurriculumTrainer:
 class _Network(nn.Module):
     """The losses as a forward pass, which is what several devices synchronise."""
 
-    def __init__(self, model: VLAModel) -> None:
+    def __init__(self, model: VLAModel, what: Trained) -> None:
         super().__init__()
         self.model = model
+        self._what = what
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
-        return _losses(self.model, batch, generator)
+        return self._what.losses(self.model, batch, generator)
 
 
 class _Swapped(AbstractContextManager[None]):
@@ -198,11 +215,6 @@ class _Swapped(AbstractContextManager[None]):
             kept = ours.detach().clone()
             ours.copy_(theirs)
             theirs.copy_(kept)
-
-
-def _losses(model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
-    shown = batch.inputs, batch.targets, batch.weights
-    return model.loss(*shown, generator, batch.places, batch.lessons, batch.tasks)
 
 
 def _precision() -> str:

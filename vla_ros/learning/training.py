@@ -26,10 +26,10 @@ from vla_ros.learning.loading import Weights, load_experience, open_datasets
 from vla_ros.learning.logs import TrainingLog
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.train_state import resume, save_state
+from vla_ros.learning.trained import begun_from
 from vla_ros.learning.trainer import CurriculumTrainer, ValidationReport
 from vla_ros.model.actions import ActionStatistics
-from vla_ros.model.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
-from vla_ros.model.config import to_mapping
+from vla_ros.model.checkpoint import WEIGHTS, save_checkpoint
 from vla_ros.model.vla import VLAModel
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.resources import checkpoint_path
@@ -176,6 +176,7 @@ class _Run:
         folder, draft = self.output / name, self.output / f".{name}"
         shutil.rmtree(draft, ignore_errors=True)
         with self.trainer.averaged():
+            self.trainer.settle()
             save_checkpoint(draft, self.trainer.model, self.contract, is_trained=True)
             held_out = {"held_out": self.trainer.measured().tasks} if self.recipe.model.tasks else {}
         record = {**self.record, "step": self.trainer.step, "recipe": asdict(self.recipe), **held_out}
@@ -195,19 +196,11 @@ def _of_the_simulator(tasks: Sequence[str], recipe: Recipe) -> tuple[str, ...]:
 
 
 def _begun(recipe: Recipe) -> VLAModel:
-    """The network before its first step, in train mode; of a checkpoint it keeps the statistics, which its weights
-    rely on. Raises LearningError, ModelError.
-    """
+    """The network before its first step. Raises LearningError, ModelError."""
     torch.manual_seed(recipe.seed)
     if recipe.start is None:
         return VLAModel(recipe.model, ActionStatistics.identity(), ActionStatistics.identity())
-    checkpoint = load_checkpoint(checkpoint_path(recipe.start))
-    wanted, there = to_mapping(recipe.model), to_mapping(checkpoint.model.config)
-    others = sorted(f"model.{key}" for key in {*wanted, *there} if wanted.get(key) != there.get(key))
-    if others:
-        raise LearningError(f"start: {checkpoint.folder} has another network: {', '.join(others)} differ")
-    torch.manual_seed(recipe.seed)  # what was drawn to build the network counts for nothing
-    return checkpoint.model.train()
+    return begun_from(recipe.start, recipe)
 
 
 def _of_start(recipe: Recipe) -> Mapping[str, str]:

@@ -1,8 +1,8 @@
 """Thinking before acting: a plan for the decoder to work from, and a choice among several chunks by what they lead to.
 
-Shapes: B samples, C candidates, H rows, D width. Choosing among sampled actions by a model of what they lead to is
-planning by random shooting (Nagabandi et al., "Neural network dynamics for model-based deep RL", 2018); here what is
-sampled are a flow decoder's chunks, which are all of the data's kind.
+Shapes: B samples, C candidates, H rows, D width, F width of a sight. Choosing among sampled actions by a model of what
+they lead to is planning by random shooting (Nagabandi et al., "Neural network dynamics for model-based deep RL", 2018);
+here what is sampled are a flow decoder's chunks, which are all of the data's kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from vla_ros.model.config import VLAConfig
 from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.planner import GoalPredictor, Plan, TaskPlanner
 from vla_ros.model.refiner import ActionRefiner
-from vla_ros.model.surprise import Calibration
+from vla_ros.model.sight import PLACE_UNIT_M, Sight, SightLayout
+from vla_ros.model.surprise import PARTS, Calibration
+from vla_ros.model.usual import Usual
 from vla_ros.model.value import ValueEstimator
 from vla_ros.model.world_model import WorldModel, controls
 
@@ -118,7 +120,7 @@ NO_LESSONS = Lessons()
 class VLAReasoningModule(nn.Module):
     """The parts that a configuration asks for; without weights where it asks for none."""
 
-    error_scale: Tensor
+    error_scales: Tensor
     error_threshold: Tensor
 
     def __init__(self, config: VLAConfig) -> None:
@@ -127,23 +129,27 @@ class VLAReasoningModule(nn.Module):
         width = config.width
         self.planner = TaskPlanner(config.subtasks, width, config.heads, config.dropout) if config.plans else None
         self.goal = GoalPredictor(width) if config.plans else None
-        self.world_model = WorldModel(width) if config.foresees else None
-        self.value = ValueEstimator(width) if config.foresees else None
+        self.layout = SightLayout.of(config)
+        seen = self.layout.size
+        self.world_model = WorldModel(seen) if config.foresees else None
+        self.value = ValueEstimator(seen) if config.foresees else None
         self.refiner = ActionRefiner(config.decoder.horizon, width) if config.foresees else None
+        self.usual_miss = Usual(seen) if config.foresees else None
+        self.usual_view = Usual(len(config.views) * width) if config.foresees else None
         if config.foresees:  # saved with the weights, on whose errors they were measured
-            self.register_buffer("error_scale", torch.tensor(1.0))
+            self.register_buffer("error_scales", torch.ones(len(PARTS)))
             self.register_buffer("error_threshold", torch.tensor(math.inf))
 
     @property
     def calibration(self) -> Calibration:
         """Of surprise; nothing is an alarm before there was one. Raises ModelError without a world model."""
         self._foresight()
-        return Calibration(float(self.error_scale), float(self.error_threshold))
+        return Calibration(tuple(self.error_scales.tolist()), float(self.error_threshold))
 
     @calibration.setter
     def calibration(self, calibration: Calibration) -> None:
         self._foresight()
-        self.error_scale.fill_(calibration.scale)
+        self.error_scales.copy_(torch.tensor(calibration.scales))
         self.error_threshold.fill_(calibration.threshold)
 
     def plan(self, language: Tensor, features: Tensor, begun: Plan | None = None) -> PlannedTask | None:
@@ -159,30 +165,56 @@ class VLAReasoningModule(nn.Module):
         return PlannedTask(plan, reading.features, reading.proposals)
 
     def forward(
-        self, memory: Memory, prefix: Prefix | None, draw: Draw, statistics: ActionStatistics, thinking: Thinking
+        self,
+        memory: Memory,
+        seen: Tensor,
+        prefix: Prefix | None,
+        draw: Draw,
+        statistics: ActionStatistics,
+        thinking: Thinking,
     ) -> Tensor:
-        """Draw candidates, foresee, choose, refine. Committed rows stay as they are. -> (B, H, 14)
+        """Draw candidates, foresee, choose, refine. Committed rows stay as they are. seen: (B, F). -> (B, H, 14)
 
         Raises ModelError where the network lacks what is asked for.
         """
         if thinking.candidates == 1:
             rows = draw(memory, prefix)
         else:
-            rows = self._best(memory, prefix, draw, statistics, thinking.candidates)
+            rows = self._best(memory, seen, prefix, draw, statistics, thinking.candidates)
         if not thinking.refine:
             return rows
         _, _, refiner = self._foresight()
         refined: Tensor = refiner(memory.pooled, rows, statistics)
         return refined if prefix is None else prefix.continued_by(refined)
 
-    def foresee(self, features: Tensor, rows: Tensor, statistics: ActionStatistics) -> tuple[Tensor, Tensor]:
-        """Where each chunk leads to, and the log odds that this is a success. features: (B, D); rows: (B, H, 14).
+    def foresee(self, seen: Tensor, rows: Tensor, statistics: ActionStatistics) -> tuple[Tensor, Tensor]:
+        """Where each chunk leads to, and the log odds that this is a success. seen: (B, F); rows: (B, H, 14).
 
-        -> (B, H, D), after each row; (B,). Raises ModelError without a world model.
+        -> (B, H, F), after each row; (B,). Raises ModelError without a world model.
         """
         world_model, value, _ = self._foresight()
-        foretold = world_model(features, controls(rows, statistics))
+        foretold = world_model(seen, controls(rows, statistics))
         return foretold, value(foretold[:, -1])
+
+    def missed(self, before: Tensor, rows: Tensor, now: Tensor, statistics: ActionStatistics) -> Tensor:
+        """What was not foretold. before, now: (B, F); rows: (B, n, 14), carried out between them. -> (B, F)
+
+        Raises ModelError without a world model.
+        """
+        foretold, _ = self.foresee(before, rows, statistics)
+        missed: Tensor = now - foretold[:, -1]
+        return missed
+
+    def errors(self, misses: Tensor, now: Tensor) -> tuple[float, ...]:
+        """Of surprise.PARTS. misses: (n, F), of the last few looks, the newest last; now: (F,), what is seen.
+
+        Raises ModelError without a world model.
+        """
+        self._foresight()
+        assert self.usual_miss is not None and self.usual_view is not None
+        moved_m = PLACE_UNIT_M * misses.sum(dim=0)[self.layout.first_place].norm()
+        unforeseen, unfamiliar = self.usual_miss.distance(misses[-1]), self.usual_view.distance(now[self.layout.seen])
+        return float(unforeseen), float(moved_m), float(unfamiliar)
 
     def plan_losses(
         self, language: Tensor, features: Tensor, goal: Tensor, lesson: PlanLesson, statistics: ActionStatistics
@@ -197,16 +229,17 @@ class VLAReasoningModule(nn.Module):
         return plan, self.goal.loss(language, goal)
 
     def outcome_losses(
-        self, features: Tensor, later: Tensor, rows: Tensor, lesson: OutcomeLesson, statistics: ActionStatistics
+        self, seen: Sight, later: Sight, rows: Tensor, lesson: OutcomeLesson, statistics: ActionStatistics
     ) -> tuple[Tensor, Tensor]:
-        """features, and those of one row later: (B, D) each; rows: (B, H, 14), of which the first was carried out.
+        """seen, and what was seen one row later; rows: (B, H, 14), of which the first was carried out.
 
         -> of the world model and of the value. Raises ModelError without them.
         """
         world_model, value, _ = self._foresight()
-        seen = torch.stack((features, later), dim=1)  # (B, 2, D)
-        foresight = world_model.loss(seen, controls(rows[:, :1], statistics), lesson.counts.unsqueeze(1))
-        return foresight, value.loss(features, lesson.success, lesson.known)
+        counts = lesson.counts * seen.is_complete * later.is_complete  # (B,)
+        both = torch.stack((seen.features, later.features), dim=1)  # (B, 2, F)
+        foresight = world_model.loss(both, controls(rows[:, :1], statistics), counts.unsqueeze(1))
+        return foresight, value.loss(seen.features, lesson.success, lesson.known)
 
     def refinement_loss(
         self, features: Tensor, drawn: Tensor, target: Tensor, weights: Tensor | None, statistics: ActionStatistics
@@ -221,12 +254,12 @@ class VLAReasoningModule(nn.Module):
         return self.world_model, self.value, self.refiner
 
     def _best(
-        self, memory: Memory, prefix: Prefix | None, draw: Draw, statistics: ActionStatistics, count: int
+        self, memory: Memory, seen: Tensor, prefix: Prefix | None, draw: Draw, statistics: ActionStatistics, count: int
     ) -> Tensor:
         many = Memory(*(_repeated(part, count) for part in (memory.tokens, memory.mask, memory.pooled)))
         begun = None if prefix is None else Prefix(_repeated(prefix.rows, count), _repeated(prefix.length, count))
         rows = draw(many, begun)  # (B * C, H, 14)
-        _, values = self.foresee(many.pooled, rows, statistics)
+        _, values = self.foresee(_repeated(seen, count), rows, statistics)
         best = values.reshape(-1, count).argmax(dim=1)  # (B,)
         first = count * torch.arange(len(best), device=best.device)
         return rows[first + best]

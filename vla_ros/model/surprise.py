@@ -1,15 +1,21 @@
 """When is what is seen not what was expected? A threshold with a promise, and what follows from it. Numpy only.
 
-The error is the distance between features as the world model foretold them and as they were observed. Its threshold is
-an order statistic of errors on undisturbed runs, chosen so that the promise holds with a stated confidence whatever
-their distribution is: Wilks, "Determination of sample sizes for setting tolerance limits", 1941. Assumed is that those
-instants are independent and alike to those of later runs. Errors near in time are not independent, so that runs should
-be many and short rather than one and long; several alarms in a row count as several, which errs on the safe side.
+There are three kinds of error. What is seen was not foretold. The task's first thing is not where it was foretold to
+be, which adds up over a few looks: it was moved, or it slipped. And what is seen is unlike everything that was learned
+from, however well it follows from what was seen before: a camera is covered.
+
+Each kind is counted in a unit of its own, since its honest errors have tails of their own: what one look in a thousand
+exceeds on undisturbed runs. Surprise is the largest of the three. Its threshold is an order statistic of surprise on
+the same runs, chosen so that the promise holds with a stated confidence whatever the distribution is: Wilks,
+"Determination of sample sizes for setting tolerance limits", 1941. Assumed is that those instants are independent and
+alike to those of later runs. Surprises near in time are not independent, so that runs should be many and short rather
+than one and long; several alarms in a row count as several, which errs on the safe side.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,32 +24,42 @@ import numpy as np
 from vla_ros.errors import ModelError
 from vla_ros.types import NS_PER_S, FloatArray
 
+PARTS = ("unforeseen", "moved_m", "unfamiliar")
+ADDED_UP = 3
+"""Looks over which a thing's motion is added up: it takes a hand two of them to move one."""
+MOVED_SCALE_M = 0.1
+_USUAL = 0.999  # share of looks
+_LEAST = 1e-9  # of a scale: a network without places never sees anything move
 _SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """scale: the root mean square of errors on undisturbed runs, in which surprise is counted: 1 is usual.
+    """scales: of each of the PARTS, in which surprise is counted. threshold: of surprise, above which it is an alarm.
 
-    threshold: of surprise, above which it is an alarm.
+    Before anything was calibrated the scales are the largest errors on demonstrations that nothing was learned from,
+    but for what moved.
     """
 
-    scale: float = 1.0
+    scales: tuple[float, ...] = (1.0, MOVED_SCALE_M, 1.0)
     threshold: float = math.inf
 
-    def surprise(self, error: float) -> float:
-        """An error in units of the usual."""
-        return error / self.scale
+    def surprise(self, errors: Sequence[float]) -> float:
+        """The largest of three errors, one of each of the PARTS, in units of its scale."""
+        return max(error / scale for error, scale in zip(errors, self.scales, strict=True))
 
 
 def calibrate(errors: FloatArray, period_s: float, alarms_per_hour: float, confidence: float = 0.95) -> Calibration:
-    """The lowest threshold that promises at most so many false alarms an hour. errors: (N,), one every period_s.
+    """The lowest threshold that promises at most so many false alarms an hour. errors: (N, 3), one row every period_s.
 
     The promise is wrong with a probability of 1 - confidence. Raises ModelError for errors that are no distances, for
     a rate that is none, and for runs that are too short for it, naming what they would suffice for.
     """
-    if errors.ndim != 1 or not len(errors) or not np.isfinite(errors).all() or (errors < 0.0).any() or not errors.any():
-        raise ModelError("errors to calibrate surprise with must be a row of finite numbers of at least 0, not all 0")
+    is_table = errors.ndim == 2 and errors.shape[1:] == (len(PARTS),) and len(errors) > 0
+    if not is_table or not np.isfinite(errors).all() or (errors < 0.0).any() or not errors.any():
+        raise ModelError(
+            f"errors to calibrate with must be rows of {len(PARTS)} finite numbers of at least 0, not all 0"
+        )
     share = alarms_per_hour * period_s / _SECONDS_PER_HOUR
     if not (0.0 < share < 1.0 and 0.0 < confidence < 1.0):
         raise ModelError(
@@ -53,8 +69,9 @@ def calibrate(errors: FloatArray, period_s: float, alarms_per_hour: float, confi
     above = _allowed_above(len(errors), share, 1.0 - confidence)
     if above < 0:
         raise ModelError(_too_short(len(errors), period_s, alarms_per_hour, confidence))
-    scale = float(np.sqrt(np.mean(np.square(errors))))
-    return Calibration(scale, float(np.sort(errors)[len(errors) - 1 - above]) / scale)
+    scales = np.maximum(np.quantile(errors, _USUAL, axis=0), _LEAST)  # (3,)
+    surprises = np.sort((errors / scales).max(axis=1))
+    return Calibration(tuple(scales.tolist()), float(surprises[len(errors) - 1 - above]))
 
 
 class Escalation(Enum):

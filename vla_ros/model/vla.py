@@ -28,6 +28,7 @@ from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLang
 from vla_ros.model.memory import MemoryAugmentedFusion, MemoryState, Recall
 from vla_ros.model.multi_task import MultiTaskLosses, MultiTaskOutputs, Target, acting_losses, answers, make_decoder
 from vla_ros.model.reasoning import AT_ONCE, NO_LESSONS, Lessons, PlannedTask, Thinking, VLAReasoningModule
+from vla_ros.model.sight import Sight
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
 from vla_ros.types import ACTION_WIDTH, Observation
 
@@ -152,6 +153,10 @@ class VLAModel(nn.Module):
         memory = Memory(tokens, mask, fused)
         return Perception(memory, fusion.frame_features, vision, language, fusion, places, recall, planned)
 
+    def sight(self, perception: Perception) -> Sight:
+        """Of what was perceived, what a world model foretells."""
+        return self.reasoning.layout.sight(perception.memory.pooled, perception.vision, perception.places)
+
     def remember(self, perception: Perception) -> MemoryState:
         """The memory that it was perceived with, and what was perceived: found by what was understood of the instant,
         before anything came to mind, it gives what was seen then. Raises ModelError if it was perceived without.
@@ -181,7 +186,8 @@ class VLAModel(nn.Module):
         def draw(memory: Memory, begun: Prefix | None) -> Tensor:
             return self.decoder.sample(memory, self.action_statistics, begun, generator)
 
-        rows: Tensor = self.reasoning(perception.memory, prefix, draw, self.action_statistics, thinking)
+        seen = self.sight(perception).features
+        rows: Tensor = self.reasoning(perception.memory, seen, prefix, draw, self.action_statistics, thinking)
         return rows
 
     def forward(
@@ -218,6 +224,22 @@ class VLAModel(nn.Module):
         """What the tasks beside the chunk say. Raises ModelError without them."""
         return answers(self.decoder, perception.memory)
 
+    def reasoning_loss(
+        self,
+        inputs: ModelInputs,
+        target: Tensor,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        lessons: Lessons = NO_LESSONS,
+    ) -> Losses:
+        """As loss, but of the parts that reason alone: the rest passes no gradient, and its losses are zero."""
+        with torch.no_grad():
+            perception = self.perceive(inputs)
+        zero = perception.frame_features.new_zeros(())
+        planned = self._plan_losses(perception, lessons)
+        foreseen = self._outcome_losses(perception, target, weights, generator, lessons)
+        return Losses(zero, zero, zero, *planned, *foreseen)
+
     def aligned(self, perception: Perception) -> tuple[Tensor, Tensor] | None:
         """What monitor_alignment compares: what is seen and what is said, as unit vectors of one space, (B, D) each."""
         if self.alignment is None:
@@ -250,7 +272,7 @@ class VLAModel(nn.Module):
         lesson, zero = lessons.plan, perception.frame_features.new_zeros(())
         if lesson is None:
             return zero, zero
-        goal = self._features_of(lesson.goal)
+        goal = self._seen(lesson.goal).memory.pooled
         said = perception.language.global_features
         return self.reasoning.plan_losses(said, perception.memory.pooled, goal, lesson, self.action_statistics)
 
@@ -267,15 +289,16 @@ class VLAModel(nn.Module):
         if lesson is None:
             return zero, zero, zero
         features, statistics = perception.memory.pooled, self.action_statistics
-        later = self._features_of(lesson.later)
-        drawn = self.decoder.sample(perception.memory, statistics, generator=generator)
-        foresight, value = self.reasoning.outcome_losses(features, later, target, lesson, statistics)
+        seen, later = self.sight(perception), self.sight(self._seen(lesson.later))
+        with torch.no_grad():  # the refiner learns from what is drawn, and not to draw
+            drawn = self.decoder.sample(perception.memory, statistics, generator=generator)
+        foresight, value = self.reasoning.outcome_losses(seen, later, target, lesson, statistics)
         return foresight, value, self.reasoning.refinement_loss(features, drawn, target, weights, statistics)
 
     @torch.no_grad()
-    def _features_of(self, inputs: ModelInputs) -> Tensor:
-        """What is understood of other instants, which nobody learns to see by. -> (B, D)"""
-        return self.perceive(inputs, plan=False).memory.pooled
+    def _seen(self, inputs: ModelInputs) -> Perception:
+        """Other instants, which nobody learns to see by."""
+        return self.perceive(inputs, plan=False)
 
     def _perception_tokens(self, vision: MultiViewFeatures, state: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.state_encoder(self.state_statistics.normalise(state)) + self.token_types["state"]  # (B, D)

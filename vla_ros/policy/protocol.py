@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vla_ros.contract import Contract
 from vla_ros.types import Chunk, Observation
@@ -20,6 +20,16 @@ class Policy(Protocol):
 
     def predict(self, observation: Observation) -> Chunk:
         """Plan from one observation. Rows are absolute, in the base frame, the first at observation.t_obs_ns."""
+        ...
+
+
+@runtime_checkable
+class Surprised(Protocol):
+    """A policy that can tell what its last surprise was made of."""
+
+    @property
+    def errors(self) -> tuple[float, ...] | None:
+        """Of each of `vla_ros.model.surprise.PARTS`; None where it had expected nothing."""
         ...
 
 

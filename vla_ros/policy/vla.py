@@ -84,6 +84,11 @@ class VLAPolicy:
         self._past: tuple[_Moment, ...] = ()
         self.needs = Needs(model.config.views)
 
+    @property
+    def errors(self) -> tuple[float, ...] | None:
+        """See protocol.Surprised."""
+        return self._watch.errors
+
     def predict(self, observation: Observation) -> Chunk:
         """One chunk, absolute, from the observation's instant on."""
         if not self._continues(observation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from vla_ros.errors import PolicyError
 from vla_ros.geometry import rotation_between
 from vla_ros.model.reasoning import Thinking
-from vla_ros.model.surprise import Escalation, escalate
+from vla_ros.model.sight import Sight
+from vla_ros.model.surprise import ADDED_UP, Escalation, escalate
 from vla_ros.model.vla import Perception, VLAModel
 from vla_ros.rotations import rows_seen_along
 from vla_ros.types import (
@@ -48,7 +50,9 @@ class Verdict:
 
 
 class Unwatched:
-    """Expects nothing."""
+    """Expects nothing. errors: of the last look, of surprise.PARTS; None where nothing had been expected."""
+
+    errors: tuple[float, ...] | None = None
 
     def look(self, model: VLAModel, perception: Perception, observation: Observation) -> Verdict:
         """Something was perceived at an observation."""
@@ -59,12 +63,12 @@ class Unwatched:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """features: (1, D)."""
+class _Look:
+    """sight: of one sample."""
 
     t_obs_ns: int
     commanded_pose: Pose
-    features: Tensor
+    sight: Sight
 
 
 class Watch(Unwatched):
@@ -72,15 +76,17 @@ class Watch(Unwatched):
 
     def __init__(self, is_told_only: bool) -> None:
         self._is_told_only = is_told_only
-        self._last: _Seen | None = None
+        self._last: _Look | None = None
+        self._misses: deque[Tensor] = deque(maxlen=ADDED_UP)
         self._since_ns: int | None = None
 
     def look(self, model: VLAModel, perception: Perception, observation: Observation) -> Verdict:
         """How surprising it is, and what follows from that; a chunk that follows from a stop may be followed again as
         soon as what is seen is as expected.
         """
-        surprise = self._surprise(model, perception, observation)
-        self._last = _Seen(observation.t_obs_ns, observation.commanded_pose, perception.memory.pooled)
+        look = _Look(observation.t_obs_ns, observation.commanded_pose, model.sight(perception))
+        surprise = self._surprise(model, look, observation)
+        self._last = look
         if self._is_told_only:
             return Verdict(surprise)
         threshold = model.reasoning.calibration.threshold
@@ -88,28 +94,32 @@ class Watch(Unwatched):
         step, self._since_ns = escalate(surprise, self._since_ns, now_ns, threshold, PATIENCE_S)
         if step is not Escalation.STOP or surprise is None:
             return Verdict(surprise, step is Escalation.REPLAN)
-        words = (
-            f"what is seen is {surprise:.1f} times as far from what was expected as usual, {threshold:.1f} is allowed"
+        far = f"{surprise / threshold:.1f} times as far"
+        return Verdict(
+            surprise, True, f"what is seen is {far} from what was expected, or from all known, as is allowed"
         )
-        return Verdict(surprise, True, words)
 
     def forget(self) -> None:
         """Expect nothing of the next look."""
         self._last = self._since_ns = None
+        self._misses.clear()
 
-    def _surprise(self, model: VLAModel, perception: Perception, observation: Observation) -> float | None:
-        if self._last is None:
+    def _surprise(self, model: VLAModel, look: _Look, observation: Observation) -> float | None:
+        """None where there was no look before, or a view is absent."""
+        self.errors = None
+        if self._last is None or not (self._last.sight.is_complete.all() and look.sight.is_complete.all()):
             return None
         driven = driven_rows(self._last, observation, model.config.decoder.dt_s)
         if model.config.axes == "tool":
             driven = rows_seen_along(driven, self._last.commanded_pose.quaternion)
         rows = torch.from_numpy(driven).float().unsqueeze(0).to(model.device)  # (1, n, 14)
-        foretold, _ = model.reasoning.foresee(self._last.features, rows, model.action_statistics)
-        error = (foretold[0, -1] - perception.memory.pooled[0]).square().mean().sqrt()
-        return model.reasoning.calibration.surprise(float(error))
+        before, now = self._last.sight.features, look.sight.features
+        self._misses.append(model.reasoning.missed(before, rows, now, model.action_statistics)[0])
+        self.errors = model.reasoning.errors(torch.stack(tuple(self._misses)), now[0])
+        return model.reasoning.calibration.surprise(self.errors)
 
 
-def driven_rows(before: _Seen, now: Observation, dt_s: float) -> FloatArray:
+def driven_rows(before: _Look, now: Observation, dt_s: float) -> FloatArray:
     """How the robot was commanded from one look to the next, evenly: rows of which velocities and gripper count.
 
     -> (n, 14), n the whole number of rows that is nearest, at least one

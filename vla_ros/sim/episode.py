@@ -25,6 +25,7 @@ from vla_ros.control.safety import Motion
 from vla_ros.errors import VlaRosError
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.protocol import Policy
+from vla_ros.sim.disturbances import Intruder, Nobody
 from vla_ros.sim.simulated import SimState, SimulatedRobot
 from vla_ros.types import (
     ANGULAR_VELOCITY,
@@ -124,14 +125,16 @@ def run_episode(
     inference_ticks: int = 1,
     transport_ticks: int = 1,
     is_done: Callable[[SimulatedRobot], bool] = is_solved,
+    intruder: Intruder | None = None,
 ) -> EpisodeResult:
     """Arm, give the instruction, and let the decision path drive the robot until it is done, or to the end.
 
     inference_ticks: from a request to its reply, at least 1; transport_ticks: from the policy's tick to the guard's.
     Time is the robot's own, counted from here, so that nothing depends on what the robot did before; both nodes tick
     once per step, so the contract's rates must be 80 Hz. What the policy raises on purpose is a failed reply, as over
-    ROS; anything else passes.
+    ROS; anything else passes. intruder: who disturbs it, nobody unless given.
     """
+    intruder = intruder or Nobody()
     setup = _Setup(policy, contract, inference_ticks, transport_ticks)
     loop = _Loop(PolicyState(), GuardState(), EpisodeResult(False, 0))
     began_ns = robot.state().time_ns
@@ -140,9 +143,10 @@ def run_episode(
         state = robot.state()
         state = replace(state, time_ns=state.time_ns - began_ns)
         told = _at_start(instruction, state.time_ns) if step == 0 else ()
-        frames = _frames(robot, policy, contract, state, step)
+        frames = _frames(robot, policy, contract, state, step, intruder)
         loop, motion = _tick(loop, (*_feedback(state), *frames, *told), step, setup)
         told_positions.append(_obey(robot, motion, state))
+        intruder.act(robot, step)
         if is_done(robot):
             return _ended(loop.result, True, told_positions)
     return _ended(loop.result, False, told_positions)
@@ -200,13 +204,15 @@ def _feedback(state: SimState) -> Samples:
     return tuple(Sample(name, value, state.time_ns, state.time_ns) for name, value in values.items())
 
 
-def _frames(robot: SimulatedRobot, policy: Policy, contract: Contract, state: SimState, step: int) -> Samples:
+def _frames(
+    robot: SimulatedRobot, policy: Policy, contract: Contract, state: SimState, step: int, intruder: Intruder
+) -> Samples:
     """The views that the policy needs, at the contract's rate; nothing on the steps between."""
     samples = []
     images: Mapping[str, ImageArray] | None = None
     for view in policy.needs.views:
         if step % max(1, round(1.0 / (contract.cameras[view].rate_hz * CONTROL_DT_S))) == 0:
-            images = images if images is not None else robot.render()
+            images = images if images is not None else intruder.show(robot.render(), step)
             frame = Frame(images[view], "rgb8")
             samples.append(Sample(channels.camera(view), frame, state.time_ns, state.time_ns))
     return tuple(samples)

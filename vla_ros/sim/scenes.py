@@ -23,7 +23,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # The joint that opens, and whether its coordinate falls as it does: the share that is open is 0 closed to 1 open.
 _OPENING = {"drawer": ("goal_slidey", -0.16), "window": ("window_slide", 0.2)}
-_FIELDS = ("light_dir", "light_diffuse", "light_ambient", "mat_rgba", "geom_rgba", "cam_pos", "cam_pos0", "site_rgba")
+_FIELDS = (
+    *("light_dir", "light_diffuse", "light_ambient", "mat_rgba", "geom_rgba", "cam_pos", "cam_pos0", "site_rgba"),
+    *("geom_contype", "geom_conaffinity"),  # of fingers that something slips from
+)
 _TABLE_M = ((-0.4, 0.42), (0.4, 0.95))
 _CLEAR_OF_M = 0.14
 _SHAPES = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CYLINDER)

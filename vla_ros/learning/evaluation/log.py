@@ -88,4 +88,5 @@ def _parse(line: str, is_last: bool) -> Outcome | None:
         if is_last:
             return None
         raise
-    return Outcome(**{**record, "inference_ms": tuple(record["inference_ms"])})
+    pairs = {name: tuple(map(tuple, record.get(name, ()))) for name in ("surprises", "errors")}
+    return Outcome(**{**record, "inference_ms": tuple(record["inference_ms"]), **pairs})

@@ -17,13 +17,14 @@ from vla_ros.learning.demonstration import moved_as_told
 from vla_ros.learning.evaluation.subject import Subject
 from vla_ros.learning.evaluation.trials import Order, Outcome, Trial
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
-from vla_ros.policy.protocol import Policy
+from vla_ros.policy.protocol import Policy, Surprised
 from vla_ros.policy.registry import create_policy
+from vla_ros.sim.disturbances import Intruder, intruder_of
 from vla_ros.sim.episode import EpisodeResult, is_solved, run_episode
 from vla_ros.sim.robots import kind_of
 from vla_ros.sim.simulated import SimulatedRobot
 from vla_ros.sim.views import image_size
-from vla_ros.types import Chunk, FloatArray, Observation
+from vla_ros.types import NS_PER_S, Chunk, FloatArray, Observation
 
 
 class Performer:
@@ -33,7 +34,7 @@ class Performer:
         """Load the policy. Raises VlaRosError, in one sentence."""
         self._contract = load_contract(subject.contract)
         self._kind = kind_of(self._contract)
-        self._policy = _Timed(create_policy(subject.policy, self._contract, subject.worker_options))
+        self._policy = _Watched(create_policy(subject.policy, self._contract, subject.worker_options))
         self._robot: SimulatedRobot | None = None
 
     def perform(self, order: Order) -> Outcome:
@@ -41,7 +42,9 @@ class Performer:
         trial = order.trial
         robot = self._in_world(trial)
         before_m = robot.opening_m if trial.scene.opening is not None else None
-        self._policy.times_ms = []
+        self._policy.begin()
+        intruder = intruder_of(trial.disturbance)
+        ending = _Ending(_criterion(trial, before_m), intruder, order.linger_steps)
         result = run_episode(
             robot,
             self._policy,
@@ -49,10 +52,11 @@ class Performer:
             trial.sentence,
             order.horizon,
             order.inference_ticks,
-            is_done=_criterion(trial, before_m),
+            is_done=ending,
+            intruder=intruder,
         )
         moved_m = None if before_m is None else _as_told(trial.task, robot.opening_m - before_m)
-        return _outcome(trial, result, moved_m, tuple(self._policy.times_ms))
+        return _outcome(trial, replace(result, success=ending.is_solved), moved_m, self._policy, ending.disturbed_s)
 
     def close(self) -> None:
         """Free what drawing holds."""
@@ -93,18 +97,50 @@ def _vector(values: FloatArray) -> Vector3:
     return x, y, z
 
 
-class _Timed:
-    """A policy, and how long each of its answers took."""
+class _Ending:
+    """An episode ends so long after it was solved, or disturbed, whichever came first."""
+
+    def __init__(self, criterion: Callable[[SimulatedRobot], bool], intruder: Intruder, linger_steps: int) -> None:
+        self._criterion, self._intruder, self._linger_steps = criterion, intruder, linger_steps
+        self._step = -1
+        self._since: int | None = None
+        self.is_solved = False
+        self.disturbed_s: float | None = None
+
+    def __call__(self, robot: SimulatedRobot) -> bool:
+        """After each step."""
+        self._step += 1
+        self.is_solved = self.is_solved or self._criterion(robot)
+        began_step = self._intruder.began_step
+        if self._since is None and began_step is not None:
+            self._since, self.disturbed_s = began_step, began_step * CONTROL_DT_S
+        elif self._since is None and self.is_solved:
+            self._since = self._step
+        return self._since is not None and self._step - self._since >= self._linger_steps
+
+
+class _Watched:
+    """A policy, how long each of its answers took, and how surprised it was."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.needs = policy.needs
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what an episode before was like."""
         self.times_ms: list[float] = []
+        self.surprises: list[tuple[float, float]] = []
+        self.errors: list[tuple[float, ...]] = []
 
     def predict(self, observation: Observation) -> Chunk:
         began_ns = time.perf_counter_ns()
         chunk = self._policy.predict(observation)
         self.times_ms.append(round((time.perf_counter_ns() - began_ns) / 1e6, 2))
+        if chunk.surprise is not None:
+            self.surprises.append((observation.t_obs_ns / NS_PER_S, chunk.surprise))
+            if isinstance(self._policy, Surprised) and self._policy.errors is not None:
+                self.errors.append(self._policy.errors)
         return chunk
 
 
@@ -121,7 +157,9 @@ def _as_told(task: str, opened_m: float) -> float:
     return opened_m if "-open" in task else -opened_m
 
 
-def _outcome(trial: Trial, result: EpisodeResult, moved_m: float | None, times_ms: tuple[float, ...]) -> Outcome:
+def _outcome(
+    trial: Trial, result: EpisodeResult, moved_m: float | None, policy: _Watched, disturbed_s: float | None
+) -> Outcome:
     return Outcome.of(
         trial,
         success=result.success,
@@ -134,5 +172,8 @@ def _outcome(trial: Trial, result: EpisodeResult, moved_m: float | None, times_m
         moved_m=moved_m,
         path_m=path_length(result.commanded_positions),
         smoothness=smoothness(result.commanded_positions, CONTROL_DT_S),
-        inference_ms=times_ms,
+        inference_ms=tuple(policy.times_ms),
+        surprises=tuple(policy.surprises),
+        errors=tuple(policy.errors),
+        disturbed_s=disturbed_s,
     )

@@ -22,14 +22,19 @@ Progress = Callable[[Iterable[Outcome], int], Iterable[Outcome]]
 
 @dataclass(frozen=True)
 class Conditions:
-    """How trials are run. horizon: steps of 12.5 ms; latency_s: of inference, None to measure it here."""
+    """How trials are run. horizon: steps of 12.5 ms; latency_s: of inference, None to measure it here; linger_steps: as
+    of an Order.
+    """
 
     horizon: int = HORIZON
     latency_s: float | None = None
+    linger_steps: int = 0
 
     def identity(self) -> Mapping[str, Any]:
         """JSON of what an outcome depends on."""
-        return {"horizon": self.horizon, "latency_s": "measured" if self.latency_s is None else self.latency_s}
+        latency = "measured" if self.latency_s is None else self.latency_s
+        lingering = {"linger_steps": self.linger_steps} if self.linger_steps else {}
+        return {"horizon": self.horizon, "latency_s": latency, **lingering}
 
 
 def run_trials(
@@ -58,7 +63,8 @@ def run_trials(
             say("measuring how long inference takes")
             latency = measured_latency(pool, missing[0], workers)
         log.begin(latency)
-        orders = [Order(trial, conditions.horizon, latency["inference_ticks"]) for trial in missing]
+        how = conditions.horizon, latency["inference_ticks"], conditions.linger_steps
+        orders = [Order(trial, *how) for trial in missing]
         for outcome in progress(pool.perform(orders), len(orders)):
             log.add(outcome)
 

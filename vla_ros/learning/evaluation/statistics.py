@@ -35,6 +35,19 @@ class Rate:
         return f"{self.successes}/{self.episodes}"
 
 
+def most_expected(count: int, confidence: float = 0.95) -> float:
+    """The most events that may be expected where so many were counted: Poisson's exact upper bound.
+
+    Source: Garwood, "Fiducial limits for the Poisson distribution", 1936; the bound is one-sided.
+    """
+    low, high = float(count), 2.0 * count + 20.0
+    for _ in range(100):  # halves what is between
+        middle = (low + high) / 2.0
+        at_most = sum(math.exp(k * math.log(middle) - middle - math.lgamma(k + 1)) for k in range(count + 1))
+        low, high = (middle, high) if at_most > 1.0 - confidence else (low, middle)
+    return high
+
+
 @dataclass(frozen=True)
 class Paired:
     """Two runs over the same worlds: how many there are, and how many only one of the runs solved."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vla_ros.sim.disturbances import Disturbance
 from vla_ros.sim.scenes import PLAIN, Scene
 from vla_ros.sim.variations import Variation
 
@@ -17,7 +18,8 @@ Key = tuple[str, str, str, str, str]
 class Trial:
     """One episode to be run. task: what is told and must come true; world: whose world it is done in, usually the same.
 
-    phrasing: where the sentence is from; "blank" tells nothing.
+    phrasing: where the sentence is from; "blank" tells nothing. disturbance: what happens meanwhile; its kind is the
+    suite's name.
     """
 
     suite: str
@@ -27,6 +29,7 @@ class Trial:
     phrasing: Phrasing
     sentence: str
     scene: Scene = PLAIN
+    disturbance: Disturbance | None = None
 
     @property
     def key(self) -> Key:
@@ -36,11 +39,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Order:
-    """A trial and how it is run. horizon: steps of 12.5 ms; inference_ticks: from a request to its reply."""
+    """A trial and how it is run. horizon: steps of 12.5 ms; inference_ticks: from a request to its reply.
+
+    linger_steps: how long it goes on after it is solved, or after it is disturbed.
+    """
 
     trial: Trial
     horizon: int
     inference_ticks: int
+    linger_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,9 @@ class Outcome:
     moved_m: how far a drawer or window was moved as told, less than 0 the other way; None of other worlds.
     path_m: length of the commanded hand's way; smoothness: its spectral arc length, None of a hand that stood still.
     inference_ms: of each chunk, on this machine and under this load. Over ROS what is None is not measured, but
-    wall_time_s is: by the wall clock, from the sentence to the end.
+    wall_time_s is: by the wall clock, from the sentence to the end. surprises: (instant of the look, surprise), as the
+    policy tells it, in seconds from the start; errors: what each is made of, where the policy knows. disturbed_s: when
+    the robot, still at work, began to be disturbed.
     """
 
     suite: str
@@ -71,6 +80,9 @@ class Outcome:
     smoothness: float | None = None
     inference_ms: tuple[float, ...] = ()
     wall_time_s: float | None = None
+    surprises: tuple[tuple[float, float], ...] = ()
+    errors: tuple[tuple[float, ...], ...] = ()
+    disturbed_s: float | None = None
 
     @classmethod
     def of(cls, trial: Trial, **measured: Any) -> Outcome:

@@ -1,0 +1,163 @@
+"""calibrate: when a network's surprise is an alarm, from runs in which nothing went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vla_ros.commands.evaluate import chosen_tasks, progress, say
+from vla_ros.commands.needed import needed
+from vla_ros.commands.values import count, positive
+from vla_ros.errors import VlaRosError
+from vla_ros.resources import CHECKPOINT_PARTS, checkpoint_path
+
+if TYPE_CHECKING:
+    from vla_ros.model.surprise import Calibration
+    from vla_ros.types import FloatArray
+
+_INSTALL = "pip install metaworld packaging tqdm rosbags mcap mcap-ros2-support"
+_LATENCY_S = 0.05  # of inference; how surprised a policy is hardly depends on it
+_FIRST = 300_000  # of the training split's worlds: none of those that anything is learned from or measured in
+_DESCRIPTION = """\
+Find the threshold above which a network's surprise is an alarm, and write it into the checkpoint: the lowest one that
+promises at most so many false alarms an hour, with a confidence of 95 %. For networks that foresee.
+
+The runs are ones in which nothing goes wrong: simulated episodes that succeed, in worlds that are in no training set
+and no test, or recorded bags. About three times as long as the time between two alarms is needed: 1.5 h for two an
+hour. Every simulated episode is written down as it ends, and every bag that was replayed: the same command goes on with
+what was cut short, and more hours add to those before."""
+_EPILOG = """\
+examples:
+  vla_ros calibrate runs/train-mt10-foresight/last                          1.5 simulated hours, two alarms an hour
+  vla_ros calibrate runs/train-mt10-foresight/last --hours 0.25 --per-hour 15
+  vla_ros calibrate runs/mine/best --bags bags/good --per-hour 6
+
+Exit status: 0 calibrated; 2 it cannot be done, and why: runs that are too short say what they would suffice for."""
+
+
+def add_parsers(subparsers: Any) -> None:
+    """The command `calibrate`."""
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="find when a network's surprise is an alarm",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="a folder")
+    add("--per-hour", type=positive, default=2.0, metavar="N", help="false alarms that are allowed (2)")
+    add("--hours", type=positive, default=1.5, metavar="H", help="of simulated runs (1.5)")
+    add("--bags", nargs="+", type=Path, metavar="BAG", help="recordings instead, or folders of them")
+    add("--tasks", metavar="TASKS", help="of the simulation: as of evaluate (those that it learned)")
+    add("--workers", type=count, metavar="N", help="processes side by side (one per core)")
+    add("--output", type=Path, metavar="DIR", help="of the runs (runs/calibrate-<checkpoint>)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    with needed("calibration needs", _INSTALL):
+        return _calibrate(args)
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from vla_ros.model.calibration_file import write_calibration
+    from vla_ros.model.surprise import calibrate
+
+    folder = checkpoint_path(args.checkpoint)
+    output = args.output or Path("runs") / f"calibrate-{'-'.join(folder.resolve().parts[-2:])}"
+    network = _uncalibrated(folder, output / "network")
+    errors, period_s = _replayed(args, network, output) if args.bags else _simulated(args, network, output)
+    if not math.isfinite(period_s):
+        raise VlaRosError("nothing was foretold in these runs: they must show two looks at the same task")
+    calibration = calibrate(errors, period_s, args.per_hour)
+    write_calibration(folder, calibration)
+    sys.stdout.write(_table(errors, period_s, calibration, args.per_hour) + f"written into {folder}\n")
+    return 0
+
+
+def _uncalibrated(folder: Path, copy: Path) -> Path:
+    """The same network as if it had never been calibrated: its errors do not depend on that, and their log must not."""
+    from vla_ros.model.calibration_file import write_calibration
+    from vla_ros.model.surprise import Calibration
+
+    copy.mkdir(parents=True, exist_ok=True)
+    for part in CHECKPOINT_PARTS:
+        if not (folder / part).is_file():
+            raise VlaRosError(f"{folder} is not a checkpoint: it has no {part}")
+        shutil.copyfile(folder / part, copy / part)
+    for record in folder.glob("training.json"):  # which tasks it learned
+        shutil.copyfile(record, copy / record.name)
+    write_calibration(copy, Calibration())
+    return copy
+
+
+def _simulated(args: argparse.Namespace, network: Path, output: Path) -> tuple[FloatArray, float]:
+    from vla_ros.learning.evaluation.calm import LINGER_STEPS, calm_trials, errors_of, good, period_of, run_for
+    from vla_ros.learning.evaluation.log import OutcomeLog, locked
+    from vla_ros.learning.evaluation.run import Conditions
+    from vla_ros.learning.evaluation.subject import checkpoint_subject
+    from vla_ros.policy.sentences import load_sentences
+
+    subject, table = checkpoint_subject(network, {"surprise": "tell"}), load_sentences()
+    tasks = chosen_tasks(args.tasks, subject)
+    conditions = Conditions(subject.kind.horizon, _LATENCY_S, LINGER_STEPS)
+    workers = args.workers or len(os.sched_getaffinity(0))
+    with locked(output / "runs"):
+        log = OutcomeLog(output / "runs", {**subject.identity(), **conditions.identity()})
+        say(f"{args.hours:g} h of undisturbed runs, {len(log.outcomes)} episodes of them done before: {log.path}")
+        outcomes = run_for(
+            args.hours,
+            subject,
+            lambda rounds: calm_trials(tasks, table, rounds, "train", _FIRST),
+            conditions,
+            workers,
+            log,
+            progress,
+            say,
+        )
+    return errors_of(good(outcomes)), period_of(good(outcomes))
+
+
+def _replayed(args: argparse.Namespace, network: Path, output: Path) -> tuple[FloatArray, float]:
+    import numpy as np
+    from tqdm import tqdm
+
+    from vla_ros.replay.finding import find_bags
+    from vla_ros.replay.subject import checkpoint_subject
+    from vla_ros.replay.surprises import errors_at
+
+    subject = checkpoint_subject(network, {"surprise": "tell"}, threads=len(os.sched_getaffinity(0)))
+    bags = find_bags(args.bags)
+    runs = [
+        errors_at(bag, subject, output / "bags" / f"{name}.json")
+        for name, bag in tqdm(bags.items(), unit="bag", file=sys.stderr)
+    ]
+    gaps_s = np.concatenate([np.diff(stamps_s) for stamps_s, _ in runs])
+    return np.concatenate([errors for _, errors in runs]), float(np.median(gaps_s)) if len(gaps_s) else math.nan
+
+
+def _table(errors: FloatArray, period_s: float, calibration: Calibration, per_hour: float) -> str:
+    import numpy as np
+
+    from vla_ros.model.surprise import PARTS
+
+    surprises = (errors / np.array(calibration.scales)).max(axis=1)
+    lines = [
+        f"{len(errors) * period_s / 3600.0:.2f} h of undisturbed runs, {len(errors)} looks, {period_s:g} s apart",
+        f"{'':12}{'median':>9}{'90 %':>9}{'99 %':>9}{'99.9 %':>9}{'most':>9}",
+    ]
+    for name, found in (*zip(PARTS, errors.T, strict=True), ("surprise", surprises)):
+        numbers = np.percentile(found, [50, 90, 99, 99.9, 100])
+        lines.append(f"{name:12}" + "".join(f"{number:9.3f}" for number in numbers))
+    above = int((surprises > calibration.threshold).sum())
+    lines.append(
+        f"threshold {calibration.threshold:.3f}, {above} of these looks above it: at most {per_hour:g} false alarms an "
+        "hour, with a confidence of 95 %"
+    )
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,117 @@
+"""Which part of a network a training changes: all of it, or the parts that reason, on a trunk that stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from vla_ros.errors import LearningError
+from vla_ros.learning.batches import Batch
+from vla_ros.learning.recipe import Recipe
+from vla_ros.model.checkpoint import load_checkpoint
+from vla_ros.model.config import VLAConfig, to_mapping
+from vla_ros.model.vla import Losses, VLAModel
+from vla_ros.resources import checkpoint_path
+
+_REASONING = "reasoning."
+
+
+class Trained(Protocol):
+    """What a training changes of a network."""
+
+    def parameters(self, model: VLAModel) -> Mapping[str, nn.Parameter]:
+        """Those that are changed, by name."""
+        ...
+
+    def prepare(self, model: VLAModel) -> None:
+        """Put every module into the mode in which a step finds it."""
+        ...
+
+    def losses(self, model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
+        """Of a batch, with gradients of what is changed."""
+        ...
+
+    def fitting(self, there: VLAModel, wanted: VLAConfig) -> VLAModel:
+        """A network of the wanted configuration that goes on from another one. Raises ModelError."""
+        ...
+
+    def may_differ(self) -> frozenset[str]:
+        """Keys of a configuration in which a network may differ from the one that it goes on from."""
+        ...
+
+
+class Everything:
+    """All that is not frozen."""
+
+    def parameters(self, model: VLAModel) -> Mapping[str, nn.Parameter]:
+        """See Trained."""
+        return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+    def prepare(self, model: VLAModel) -> None:
+        """See Trained."""
+        model.train()
+
+    def losses(self, model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
+        """See Trained."""
+        shown = batch.inputs, batch.targets, batch.weights
+        return model.loss(*shown, generator, batch.places, batch.lessons, batch.tasks)
+
+    def fitting(self, there: VLAModel, wanted: VLAConfig) -> VLAModel:
+        """See Trained."""
+        return there
+
+    def may_differ(self) -> frozenset[str]:
+        """See Trained."""
+        return frozenset()
+
+
+class ReasoningAlone:
+    """The parts that reason. What is before them is not touched, and does what it does on a robot."""
+
+    def parameters(self, model: VLAModel) -> Mapping[str, nn.Parameter]:
+        """See Trained."""
+        return {name: value for name, value in model.named_parameters() if name.startswith(_REASONING)}
+
+    def prepare(self, model: VLAModel) -> None:
+        """See Trained."""
+        model.eval()
+        model.reasoning.train()
+
+    def losses(self, model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
+        """See Trained."""
+        return model.reasoning_loss(batch.inputs, batch.targets, batch.weights, generator, batch.lessons)
+
+    def fitting(self, there: VLAModel, wanted: VLAConfig) -> VLAModel:
+        """With parts that reason beside a trunk that is the same; they begin anew where it had none, or others."""
+        model = VLAModel(wanted, there.action_statistics, there.state_statistics)
+        same = there.config == wanted
+        kept = {name: value for name, value in there.state_dict().items() if same or not name.startswith(_REASONING)}
+        model.load_state_dict(kept, strict=False)
+        return model
+
+    def may_differ(self) -> frozenset[str]:
+        """See Trained."""
+        return frozenset(("reasoning", "subtasks"))
+
+
+def trained_of(recipe: Recipe) -> Trained:
+    """As the recipe says."""
+    return ReasoningAlone() if recipe.trains == "reasoning" else Everything()
+
+
+def begun_from(start: str, recipe: Recipe) -> VLAModel:
+    """The network of a checkpoint, for a recipe to go on with; it keeps the statistics, which its weights rely on.
+
+    Raises LearningError for a network of another configuration, ModelError.
+    """
+    checkpoint, trained = load_checkpoint(checkpoint_path(start)), trained_of(recipe)
+    wanted, there = to_mapping(recipe.model), to_mapping(checkpoint.model.config)
+    keys = {*wanted, *there} - trained.may_differ()
+    others = sorted(f"model.{key}" for key in keys if wanted.get(key) != there.get(key))
+    if others:
+        raise LearningError(f"start: {checkpoint.folder} has another network: {', '.join(others)} differ")
+    torch.manual_seed(recipe.seed)  # what was drawn to build the network counts for nothing
+    return trained.fitting(checkpoint.model, recipe.model)

@@ -1,0 +1,36 @@
+"""The calibration of surprise in a checkpoint that stands: everything else in its file stays as it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vla_ros.errors import ModelError
+from vla_ros.model.checkpoint import WEIGHTS
+from vla_ros.model.surprise import Calibration
+
+_SCALES, _THRESHOLD = "reasoning.error_scales", "reasoning.error_threshold"
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put it into a checkpoint's weights, which are replaced whole or not at all.
+
+    Raises ModelError for a checkpoint of a network that foresees nothing, and where it cannot be written.
+    """
+    path = folder / WEIGHTS
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        tensors = load_file(path)
+        if _THRESHOLD not in tensors:
+            raise ModelError(f"{folder} foresees nothing: surprise is for networks whose reasoning is foresee or all")
+        scales, threshold = torch.tensor(calibration.scales), torch.tensor(calibration.threshold)
+        save_file({**tensors, _SCALES: scales, _THRESHOLD: threshold}, draft)
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the calibration cannot be written into {path}: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
