@@ -32,14 +32,13 @@ WHITE_BARS = replace(BLACK_BARS, mean=(1.0, 1.0, 1.0))
 TABLE = load_sentences()
 
 
-def maker(data: Any) -> BatchMaker:
-    """Of a network that only says what it wants, and takes sentences as they are."""
-    decoder = SimpleNamespace(horizon=4, dt_s=0.05)
-    config = SimpleNamespace(
-        views=tuple(data.images), decoder=decoder, axes="base", plans=False, foresees=False, subtasks=()
-    )
+def maker(data: Any, history: int = 0, memory: str = "none") -> BatchMaker:
+    """Of a network that only says what it wants, and takes sentences as they are; cameras at 10 Hz."""
+    decoder, fusion = SimpleNamespace(horizon=4, dt_s=0.05), SimpleNamespace(history=history)
+    others = {"axes": "base", "plans": False, "foresees": False, "subtasks": ()}
+    config = SimpleNamespace(views=tuple(data.images), decoder=decoder, fusion=fusion, memory=memory, **others)
     language = SimpleNamespace(tokenize_commands=lambda sentences: sentences)
-    return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE)  # type: ignore[arg-type]
+    return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE, 10.0)  # type: ignore[arg-type]
 
 
 def with_noise(data: Experience) -> Experience:

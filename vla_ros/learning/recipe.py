@@ -129,8 +129,4 @@ def _contradictions(recipe: Recipe) -> list[str]:
         faults.append(f"warmup_steps: {recipe.warmup_steps} leave nothing of {recipe.steps} steps")
     if recipe.model.places not in (0, PLACES):
         faults.append(f"model.places: {recipe.model.places}; recordings tell of {PLACES} places: choose 0 or {PLACES}")
-    if recipe.model.fusion.history:
-        faults.append(f"model.fusion.history: {recipe.model.fusion.history}; training shows single frames: choose 0")
-    if recipe.model.memory != "none":
-        faults.append(f"model.memory: {recipe.model.memory}; training shows single frames: choose none")
     return faults

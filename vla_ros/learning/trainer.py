@@ -22,6 +22,7 @@ from vla_ros.learning.batches import Batch, BatchMaker
 from vla_ros.learning.curriculum import CurriculumSampler, Progress, advanced
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.schedule import learning_rate
+from vla_ros.model.past import NO_PAST, after
 from vla_ros.model.vla import Losses, VLAModel
 
 _DRAW, _NETWORK, _VALIDATION = range(3)  # what a seed is for
@@ -148,6 +149,7 @@ class CurriculumTrainer:
             batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
             generator = torch.Generator().manual_seed(number)
             with self.accelerator.autocast():
+                batch = replace(batch, inputs=after(batch.past, self.model, batch.inputs), past=NO_PAST)
                 losses = _losses(self.model, batch, generator)
                 rows = self.model(batch.inputs, generator=generator)
             for name, value in _numbers(losses).items():
@@ -195,7 +197,8 @@ class _Swapped(AbstractContextManager[None]):
 
 
 def _losses(model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
-    return model.loss(batch.inputs, batch.targets, batch.weights, generator, batch.places, batch.lessons)
+    inputs = after(batch.past, model, batch.inputs)
+    return model.loss(inputs, batch.targets, batch.weights, generator, batch.places, batch.lessons)
 
 
 def _precision() -> str:
