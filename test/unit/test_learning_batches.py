@@ -140,3 +140,40 @@ def test_a_dataset_that_lacks_something_is_refused(views: tuple[str, ...], said:
 def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         open_datasets([tmp_path / "nowhere"], ("front",))
+
+
+def test_single_frames_have_no_past_and_the_present_is_the_same_with_one() -> None:
+    data = with_noise(experience([20, 20], tasks=("push-v3", "reach-v3")))
+    frames = np.array([7, 25, 12, 39])
+    batches = [
+        maker(data, history, memory).make(frames, (3,), AugmentationConfig())
+        for history, memory in ((0, "none"), (2, "none"), (0, "external"))
+    ]
+    assert [(len(batch.past.recent), len(batch.past.remembered)) for batch in batches] == [(0, 0), (2, 0), (0, 5)]
+    for batch in batches[1:]:
+        assert torch.equal(front(batch), front(batches[0])) and batch.inputs.command == batches[0].inputs.command
+        assert torch.equal(batch.inputs.state, batches[0].inputs.state)
+
+
+def test_earlier_frames_are_of_the_own_episode_and_the_cameras_rate() -> None:
+    data = experience([20, 20])
+    data.images["front"][:] = np.arange(40)[:, None, None, None]  # type: ignore[index]
+    frames = np.array([7, 22])
+    past = maker(data, 2, "external").make(frames, (3,)).past
+    shown = [look.inputs.images["front"][:, 0, 0, 0].tolist() for look in past.recent]  # type: ignore[index]
+    assert shown == [[3, 22], [5, 20]], "at 20 frames/s and 10 pictures/s"
+    assert [look.here.tolist() for look in past.recent] == [[True, False], [True, True]]
+    for look in past.remembered:
+        for here, number, first, frame in zip(
+            look.here,
+            look.inputs.images["front"][:, 0, 0, 0],
+            (0, 20),
+            frames,
+            strict=True,  # type: ignore[index]
+        ):
+            assert first <= int(number) < frame or (not here and int(number) == frame)
+    again = maker(data, 2, "external").make(frames, (3,)).past
+    assert all(
+        torch.equal(one.inputs.images["front"], other.inputs.images["front"])  # type: ignore[arg-type]
+        for one, other in zip(past.remembered, again.remembered, strict=True)
+    )

@@ -29,8 +29,9 @@ Shown = Callable[[NDArray[np.int64]], ModelInputs]
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Of each sample T earlier frames. numbers: (B, T), oldest first. here: (B, T) bool, False where there is none, which
-    is at the front; in its place stands the sample's own frame.
+    """Of each sample T earlier frames. numbers: (B, T), oldest first; here: (B, T) bool, False where there is none.
+
+    Those are at the front, and in their place stands the sample's own frame.
     """
 
     numbers: NDArray[np.int64]
