@@ -112,7 +112,8 @@ def gone_m(checkpoint: Path, memory: str, cue: int, seed: int) -> list[float]:
     return [float(chunk.rows[2, POSITION][0] - HAND.position[0]) for chunk in chunks[2:]]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_policy_goes_where_it_was_told_before_as_long_as_it_remembers(tmp_path: Path) -> None:
     """Two episodes that differ in the cue alone: after it, all that is seen is the same."""
     data = write_cued(tmp_path / "data", 40)
