@@ -20,11 +20,11 @@ from bench.report import Bar, conclude
 from vla_ros.bringup import BringUp, node_processes
 from vla_ros.errors import VlaRosError
 from vla_ros.learning.evaluation.statistics import Paired, Rate
+from vla_ros.learning.evaluation.suites import MT50
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.ros.sim_client import SimClient, Told
 from vla_ros.ros.talk import Graph
-from vla_ros.sim.robot import TASKS
 from vla_ros.supervise import running
 
 _UP_TIMEOUT_S = 120.0
@@ -66,10 +66,10 @@ def _tasks(asked: Sequence[str]) -> tuple[str, ...]:
     if not asked:
         return tuple(MT10_V3)
     if tuple(asked) == ("all",):
-        return TASKS
+        return MT50
     for task in asked:
-        if task not in TASKS:
-            raise VlaRosError(f"{task!r} is not a task; choose from: all, {', '.join(TASKS)}")
+        if task not in MT50:
+            raise VlaRosError(f"{task!r} is not a task; choose from: all, {', '.join(MT50)}")
     return tuple(asked)
 
 

@@ -143,6 +143,26 @@ def test_a_batch_takes_slots_of_its_own_and_leaves_the_others(data: st.DataObjec
         assert torch.allclose(after.keys[index].norm(dim=-1), after.used[index].float(), atol=1e-5)
 
 
+@torch.no_grad()
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_what_is_masked_leaves_no_trace(data: st.DataObject) -> None:
+    """Some of them are new, some are known, and some are like another one of the same batch."""
+    built, known = external(near=0.9), data.draw(st.integers(0, SLOTS))
+    memory = filled(built, known)
+    seeds = data.draw(st.lists(st.integers(0, SLOTS + 3), min_size=1, max_size=SLOTS))
+    real = data.draw(st.lists(st.booleans(), min_size=len(seeds), max_size=len(seeds)))
+    found_by = torch.cat([features(seed) for seed in seeds], dim=1)
+    what = torch.cat([features(200 + index) for index in range(len(seeds))], dim=1)
+    mask = torch.tensor([real])
+    masked = built.write(memory, found_by, what, mask)
+    alone = built.write(memory, found_by[mask].unsqueeze(0), what[mask].unsqueeze(0)) if any(real) else memory
+    for part in PARTS:
+        assert torch.allclose(getattr(masked, part), getattr(alone, part), atol=1e-6), part
+    if not any(real):
+        assert same(masked, memory)
+
+
 def test_more_at_once_than_there_are_slots_is_refused() -> None:
     built = external()
     with pytest.raises(ValueError, match="7 experiences at once are more than 6 slots"):

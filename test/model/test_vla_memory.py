@@ -157,6 +157,24 @@ def test_a_memory_is_only_read_unless_it_is_to_be_written(checkpoint: Path, cont
     assert (checkpoint / CHECKPOINT_MEMORY).read_bytes() == before
 
 
+def test_a_memory_of_the_episode_begins_anew_with_every_instruction_and_after_a_gap(
+    checkpoint: Path, contract: Contract
+) -> None:
+    before = (checkpoint / CHECKPOINT_MEMORY).read_bytes()
+    policy = create(contract, {"checkpoint": str(checkpoint), "committed_s": "0", "memory": "episode"})
+    first = [policy.predict(look(index)).rows for index in range(3)]
+    assert alike(first, run(checkpoint, contract, 3, memory="write")) == [True] * 3, "it grows"
+    assert alike(first, run(checkpoint, contract, 3)) == [True, False, False]
+    after_a_gap = [policy.predict(replace(look(index), t_obs_ns=look(100 + index).t_obs_ns)).rows for index in range(3)]
+    earlier_again = [policy.predict(look(index)).rows for index in range(3)]
+    assert alike(first, after_a_gap) == alike(first, earlier_again) == [True] * 3
+    told = [policy.predict(replace(look(3 + index), instruction="close it")).rows for index in range(2)]
+    fresh = create(contract, {"checkpoint": str(checkpoint), "committed_s": "0", "memory": "episode"})
+    anew = [fresh.predict(replace(look(3 + index), instruction="close it")).rows for index in range(2)]
+    assert alike(told, anew) == [True] * 2
+    assert (checkpoint / CHECKPOINT_MEMORY).read_bytes() == before
+
+
 def test_the_checkpoints_memory_counts(checkpoint: Path, contract: Contract, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
     (copy / CHECKPOINT_MEMORY).unlink()
@@ -196,7 +214,7 @@ def test_a_file_that_can_no_longer_be_written_is_told_of_and_the_robot_goes_on(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"memory": "yes"}, "the option memory is 'yes'; choose read or write"),
+        ({"memory": "yes"}, "the option memory is 'yes'; choose read, episode or write"),
         ({"memory_file": "/nowhere/m"}, "there is no memory /nowhere/m; only with memory=write a new one is begun"),
         ({"memory": "write", "memory_file": "/nowhere/m"}, "cannot be kept: /nowhere is no folder"),
         ({"memory_file": str(CONTRACT_FILE)}, "sawyer_sim.yaml: not a safetensors file that can be read"),
@@ -212,15 +230,16 @@ def test_wrong_options_are_refused_in_words(
 
 def test_a_network_without_a_memory_cannot_write_one(contract: Contract, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "without", model(), contract, is_trained=True)
-    for options in ({"memory": "write"}, {"memory_file": "m"}):
+    for options in ({"memory": "write"}, {"memory": "episode"}, {"memory_file": "m"}):
         with pytest.raises(VlaRosError, match="without has no memory: leave out memory and memory_file"):
             create_policy("vla", contract, {"checkpoint": str(tmp_path / "without"), **options})
     create_policy("vla", contract, {"checkpoint": str(tmp_path / "without"), "memory": "read"})
 
 
 def test_no_trial_of_an_evaluation_depends_on_those_before(checkpoint: Path) -> None:
-    for options in ({"memory": "write"}, {"memory_file": "m"}):
-        with pytest.raises(
-            LearningError, match=f"leave out the option {next(iter(options))}: every trial has the check"
-        ):
-            checkpoint_subject(checkpoint, options)
+    with pytest.raises(LearningError, match="memory is 'write': trials would depend on each other; choose read or epi"):
+        checkpoint_subject(checkpoint, {"memory": "write"})
+    with pytest.raises(LearningError, match="leave out the option memory_file: every trial begins with the checkpoint"):
+        checkpoint_subject(checkpoint, {"memory_file": "m"})
+    subjects = [checkpoint_subject(checkpoint, options) for options in ({}, {"memory": "read"}, {"memory": "episode"})]
+    assert subjects[2].identity() != subjects[1].identity()

@@ -16,9 +16,11 @@ from vla_ros.errors import LearningError
 from vla_ros.learning import experts
 from vla_ros.learning.experts import SUBTASKS_FILE, Expert, subtask_names
 from vla_ros.policy.metaworld_action import CONTROL_DT_S, to_gripper, to_velocity
-from vla_ros.sim.robot import TASKS, SimRobot
+from vla_ros.sim.robot import SimRobot
+from vla_ros.sim.worlds import OURS, TASKS
 
 MAX_STEPS = 200
+METAWORLD = [task for task in TASKS if task not in OURS]
 
 
 def observed(robot: SimRobot) -> np.ndarray:
@@ -33,10 +35,10 @@ def follow(robot: SimRobot, action: np.ndarray) -> None:
 
 
 def test_every_task_has_names_for_its_phases_and_nothing_else_has() -> None:
-    assert sorted(yaml.safe_load(SUBTASKS_FILE.read_text(encoding="utf-8"))) == list(TASKS)
+    assert sorted(yaml.safe_load(SUBTASKS_FILE.read_text(encoding="utf-8"))) == sorted(TASKS)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", METAWORLD)
 def test_every_phase_of_every_expert_has_a_name_in_plain_words(task: str) -> None:
     names = Expert(task).subtasks  # refuses a wrong number of names
     assert names == subtask_names(task)
@@ -46,7 +48,7 @@ def test_every_phase_of_every_expert_has_a_name_in_plain_words(task: str) -> Non
         assert name.replace(" ", "").isalpha()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", METAWORLD)
 def test_an_expert_decides_from_the_start_and_leaves_the_observation_alone(task: str) -> None:
     observation = observed(SimRobot(task))
     before = observation.copy()

@@ -25,6 +25,7 @@ from vla_ros.learning.experience import Experience
 from vla_ros.learning.loading import load_experience, open_datasets
 from vla_ros.learning.recipe import AugmentationConfig
 from vla_ros.model.config import DecoderConfig, VLAConfig
+from vla_ros.model.past import Look
 from vla_ros.model.preprocessing import Preprocessing
 
 BLACK_BARS = Preprocessing(16, Image.Resampling.BILINEAR, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -32,13 +33,13 @@ WHITE_BARS = replace(BLACK_BARS, mean=(1.0, 1.0, 1.0))
 TABLE = load_sentences()
 
 
-def maker(data: Any) -> BatchMaker:
-    """Of a network that only says what it wants, and takes sentences as they are."""
-    decoder = SimpleNamespace(horizon=4, dt_s=0.05)
-    nothing = {"axes": "base", "plans": False, "foresees": False, "subtasks": (), "tasks": (), "classes": ()}
-    config = SimpleNamespace(views=tuple(data.images), decoder=decoder, **nothing)
+def maker(data: Any, history: int = 0, memory: str = "none") -> BatchMaker:
+    """Of a network that only says what it wants, and takes sentences as they are; cameras at 10 Hz."""
+    decoder, fusion = SimpleNamespace(horizon=4, dt_s=0.05), SimpleNamespace(history=history)
+    others = {"axes": "base", "plans": False, "foresees": False, "subtasks": (), "tasks": (), "classes": ()}
+    config = SimpleNamespace(views=tuple(data.images), decoder=decoder, fusion=fusion, memory=memory, **others)
     language = SimpleNamespace(tokenize_commands=lambda sentences: sentences)
-    return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE)  # type: ignore[arg-type]
+    return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE, 10.0)  # type: ignore[arg-type]
 
 
 def with_noise(data: Experience) -> Experience:
@@ -140,3 +141,37 @@ def test_a_dataset_that_lacks_something_is_refused(views: tuple[str, ...], said:
 def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         open_datasets([tmp_path / "nowhere"], ("front",))
+
+
+def test_single_frames_have_no_past_and_the_present_is_the_same_with_one() -> None:
+    data = with_noise(experience([20, 20], tasks=("push-v3", "reach-v3")))
+    frames = np.array([7, 25, 12, 39])
+    batches = [
+        maker(data, history, memory).make(frames, (3,), AugmentationConfig())
+        for history, memory in ((0, "none"), (2, "none"), (0, "external"))
+    ]
+    assert [(len(batch.past.recent), len(batch.past.remembered)) for batch in batches] == [(0, 0), (2, 0), (0, 5)]
+    for batch in batches[1:]:
+        assert torch.equal(front(batch), front(batches[0])) and batch.inputs.command == batches[0].inputs.command
+        assert torch.equal(batch.inputs.state, batches[0].inputs.state)
+
+
+def shown(look: Look) -> list[int]:
+    """The grey level of each sample's picture."""
+    images = look.inputs.images["front"]
+    assert isinstance(images, torch.Tensor)
+    levels: list[int] = images[:, 0, 0, 0].tolist()
+    return levels
+
+
+def test_earlier_frames_are_of_the_own_episode_and_at_the_cameras_rate() -> None:
+    grey = np.arange(40, dtype=np.uint8)[:, None, None, None]
+    data = replace(experience([20, 20]), images={"front": np.broadcast_to(grey, (40, 8, 8, 3))})
+    past = maker(data, 2, "external").make(np.array([7, 22]), (3,)).past
+    assert [shown(look) for look in past.recent] == [[3, 22], [5, 20]], "at 20 frames/s and 10 pictures/s"
+    assert [look.here.tolist() for look in past.recent] == [[True, False], [True, True]]
+    for look in past.remembered:
+        for here, number, first, frame in zip(look.here.tolist(), shown(look), (0, 20), (7, 22), strict=True):
+            assert first <= number < frame if here else number == frame
+    again = maker(data, 2, "external").make(np.array([7, 22]), (3,)).past
+    assert [shown(look) for look in again.remembered] == [shown(look) for look in past.remembered]

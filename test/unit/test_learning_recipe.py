@@ -65,8 +65,6 @@ def test_the_second_plan_shows_no_world_that_the_first_one_does() -> None:
         ({"curriculum": {"levels": [0.3, 1.0]}}, "curriculum.thresholds: one is needed for each level but the last"),
         ({"warmup_steps": 4000}, "warmup_steps: 4000 leave nothing of 4000 steps"),
         ({"model": {**MODEL, "places": 2}}, r"model\.places: 2; .* 0 or 3"),
-        ({"model": {**MODEL, "fusion": {"history": 2}}}, r"model\.fusion\.history: 2; .*0"),
-        ({"model": {**MODEL, "memory": "external"}}, r"model\.memory: external; .*none"),
     ],
 )
 def test_a_wrong_recipe_names_the_key_and_the_choices(changes: dict[str, object], said: str) -> None:

@@ -45,14 +45,17 @@ def replay(place: Path, output: Path, *options: str) -> int:
     return cli.main(("replay", str(place / "lived"), *given, *words))
 
 
-def test_two_replays_of_a_policy_that_writes_its_memory_are_the_same_to_the_byte(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["write", "episode"])
+def test_two_replays_of_a_policy_that_writes_its_memory_are_the_same_to_the_byte(
+    place: Path, tmp_path: Path, how: str
+) -> None:
     def decisions(name: str, *options: str) -> bytes:
         assert replay(place, tmp_path / name, *options) == 0
         return (tmp_path / name / "decisions.jsonl").read_bytes()
 
     before = {path: path.read_bytes() for path in (place / "network").iterdir()}
-    writing = decisions("first", "memory=write")
-    assert decisions("second", "memory=write") == writing
+    writing = decisions("first", f"memory={how}")
+    assert decisions("second", f"memory={how}") == writing
     assert {path: path.read_bytes() for path in (place / "network").iterdir()} == before
     _, *reading = decisions("third").splitlines()
     assert len(reading) == len(writing.splitlines()) - 1

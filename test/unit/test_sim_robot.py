@@ -11,12 +11,13 @@ import pytest
 
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import SimError
-from vla_ros.learning.evaluation.suites import MT10
+from vla_ros.learning.evaluation.suites import MT10, MT50
 from vla_ros.policy.metaworld_action import PRIVILEGED_WIDTH, REACH_MAX, REACH_MIN
 from vla_ros.resources import config_path
-from vla_ros.sim.robot import TASKS, SimRobot
+from vla_ros.sim.robot import SimRobot
 from vla_ros.sim.simulated import STEP_NS
 from vla_ros.sim.variations import SPLITS, Variation, parse
+from vla_ros.sim.worlds import OURS, TASKS
 
 CONTRACT = load_contract(config_path("sawyer_sim"))
 TEST_0 = Variation("test", 0)
@@ -67,8 +68,8 @@ def test_the_robot_follows_every_command_that_its_contract_allows(task: str) -> 
     assert np.allclose(reach[REACH_MAX], box.max)
 
 
-def test_there_are_fifty_tasks() -> None:
-    assert len(TASKS) == 50
+def test_there_are_meta_worlds_fifty_tasks_and_ours() -> None:
+    assert (*MT50, *OURS) == TASKS and len(MT50) == 50
 
 
 def test_the_robot_has_the_contracts_joints(robot: SimRobot) -> None:

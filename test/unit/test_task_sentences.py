@@ -14,6 +14,7 @@ from vla_ros.errors import PolicyError
 from vla_ros.policy.driving import COLOURS, TASKS
 from vla_ros.policy.sentences import (
     HELD_OUT,
+    MEMORY_PATH,
     MIN_TRAINING,
     ROOM_PATH,
     TABLE_PATH,
@@ -32,9 +33,12 @@ ALL = [(task, sentence) for task in TABLE.tasks for sentence in (*TABLE.training
 def test_every_task_of_a_simulated_robot_has_sentences_and_nothing_else_has() -> None:
     from metaworld.policies import ENV_POLICY_MAP
 
+    from vla_ros.sim.worlds import OURS
+
     assert list(load_table(TABLE_PATH).tasks) == sorted(ENV_POLICY_MAP)
+    assert list(load_table(MEMORY_PATH).tasks) == list(OURS)
     assert load_room_sentences().tasks == TASKS
-    assert TABLE.tasks == (*sorted(ENV_POLICY_MAP), *TASKS)
+    assert TABLE.tasks == (*sorted(ENV_POLICY_MAP), *OURS, *TASKS)
 
 
 def test_a_sentence_of_the_room_names_the_colour_and_no_other() -> None:

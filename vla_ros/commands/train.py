@@ -55,14 +55,16 @@ _RECORDED = "recorded"
 _LATENCY_S = 0.05  # of inference, while a network learns; a proper evaluation measures it
 
 
-def _rollouts(episodes_per_task: int) -> Rollouts:
-    """Share of successes of a checkpoint that drives the robot, on worlds for validation."""
+def _rollouts(recipe: Recipe) -> Rollouts:
+    """Share of successes of a checkpoint that drives the robot, on worlds for validation. It remembers if it can."""
+    options = {"memory": "episode"} if recipe.model.memory == "external" else {}
+    episodes = recipe.validation.rollouts
 
     def roll_out(checkpoint: Path, tasks: tuple[str, ...]) -> float:
         from vla_ros.learning.collection import default_workers
         from vla_ros.learning.evaluation.run import evaluate_quickly
 
-        counts = evaluate_quickly(checkpoint, tasks, episodes_per_task, default_workers(), _LATENCY_S)
+        counts = evaluate_quickly(checkpoint, tasks, episodes, default_workers(), _LATENCY_S, options)
         return sum(good for good, _ in counts.values()) / sum(count for _, count in counts.values())
 
     return roll_out
@@ -88,7 +90,7 @@ def _train(args: argparse.Namespace) -> int:
         recipe = _with_recordings(recipe, args.bags, contract, output / _RECORDED)
     bags = ["--bags", *map(str, args.bags)] if args.bags else []
     record = {"command": " ".join(["vla_ros", "train", args.recipe, *bags])}
-    checkpoint = train(recipe, contract, output, record, _rollouts(recipe.validation.rollouts))
+    checkpoint = train(recipe, contract, output, record, _rollouts(recipe))
     sys.stdout.write(f"done: {checkpoint}\n")
     return 0
 

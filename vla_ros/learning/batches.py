@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_ros.learning.augmentation import augmented
+from vla_ros.learning.earlier import PastMaker
 from vla_ros.learning.experience import Experience, chunks_at, stride_of
 from vla_ros.learning.lessons import LessonMaker
 from vla_ros.learning.recipe import PLACES, AugmentationConfig
@@ -20,6 +21,7 @@ from vla_ros.model.config import VLAConfig
 from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.language import CommandTokens
 from vla_ros.model.multi_task import Target
+from vla_ros.model.past import Past
 from vla_ros.model.reasoning import Lessons
 from vla_ros.model.vla import Places, VLAModel
 from vla_ros.policy.sentences import SentenceTable
@@ -32,7 +34,8 @@ _MEASURED_ON = 20_000  # frames, of statistics
 @dataclass(frozen=True, eq=False)
 class Batch:
     """targets: (B, H, 14) relative rows; weights: (B, H), 0 where a row does not count; places: of grounding; lessons:
-    for the parts that reason; tasks: for those beside the chunk.
+    for the parts that reason; tasks: for those beside the chunk; past: what went before, for networks that look back or
+    remember.
     """
 
     inputs: ModelInputs
@@ -41,19 +44,24 @@ class Batch:
     places: Places
     lessons: Lessons
     tasks: Mapping[str, Target]
+    past: Past
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         places = Places(self.places.positions.to(device), self.places.known.to(device))
         tensors = self.targets.to(device), self.weights.to(device)
         tasks = {name: target.to(device) for name, target in self.tasks.items()}
-        return Batch(self.inputs.to(device), *tensors, places, self.lessons.to(device), tasks)
+        others = self.lessons.to(device), tasks, self.past.to(device)
+        return Batch(self.inputs.to(device), *tensors, places, *others)
 
 
 class BatchMaker:
     """Makes batches for one network. Raises LearningError if the data does not fit it, by its rate or by names."""
 
-    def __init__(self, experience: Experience, model: VLAModel, sentences: SentenceTable) -> None:
+    def __init__(
+        self, experience: Experience, model: VLAModel, sentences: SentenceTable, camera_rate_hz: float
+    ) -> None:
+        """camera_rate_hz: of the robot that the network is for."""
         self._experience = experience
         self._model = model
         self._sentences = sentences
@@ -61,6 +69,7 @@ class BatchMaker:
         self._stride = stride_of(experience.fps, model.config.decoder.dt_s)
         self._lessons = LessonMaker(experience, model.config, self._stride)
         self._targets = TargetMaker(experience, model.config)
+        self._past = PastMaker(experience, model.config, camera_rate_hz)
 
     def make(self, frames: NDArray[np.int64], seed: Sequence[int], augmentation: AugmentationConfig = _PLAIN) -> Batch:
         """The batch of some frames, (B,). seed: of all that is drawn; the same seed gives the same batch."""
@@ -79,6 +88,7 @@ class BatchMaker:
             self._places(frames),
             self._lessons.make(frames, lambda others: self._inputs(others, command, _PLAIN, generator), rng),
             self._targets.make(frames, inputs.present, still),
+            self._past.make(frames, lambda others: self._inputs(others, command, augmentation, generator), rng),
         )
 
     def _inputs(

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import Limits
 from vla_ros.images import encode
-from vla_ros.learning.experts import Decision, Expert, subtask_names
+from vla_ros.learning.experts import Decider, Decision
+from vla_ros.learning.remembering import expert_of
 from vla_ros.learning.values import NotNegative, Portion, Range
 from vla_ros.policy.metaworld_action import CONTROL_DT_S, to_gripper, to_velocity
 from vla_ros.sim.objects import THINGS
@@ -142,7 +143,8 @@ def demonstrate(robot: SimRobot, take: Take, limits: Limits) -> Demonstration:
     robot.reset(take.world, take.variation, take.scene)
     _move_away(robot, rng, take.noise.start_m)
     tape, success_frame = Tape(), None
-    run = _Run(robot, Expert(take.task), Limiter(limits), _HandBursts(take.noise, rng), take)
+    expert = expert_of(take.task)
+    run = _Run(robot, expert, Limiter(limits), _HandBursts(take.noise, rng), take)
     for frame in range(MAX_STEPS // STEPS_PER_FRAME):
         if run.is_done() and success_frame is None:
             success_frame = frame
@@ -150,14 +152,14 @@ def demonstrate(robot: SimRobot, take: Take, limits: Limits) -> Demonstration:
         if success_frame is not None and frame >= success_frame + _FRAMES_AFTER_SUCCESS:
             break
     columns = {name: np.stack(values) for name, values in tape.rows.items()}
-    subtasks = tuple(subtask_names(take.task)[int(phase)] for phase in columns.pop("subtask")[:, 0])
+    subtasks = tuple(expert.subtasks[int(phase)] for phase in columns.pop("subtask")[:, 0])
     return Demonstration(take, success_frame is not None, tape.images, columns | _grasp(columns), subtasks)
 
 
 @dataclass(eq=False)
 class _Run:
     robot: SimRobot
-    expert: Expert
+    expert: Decider
     limiter: Limiter
     bursts: _HandBursts
     take: Take

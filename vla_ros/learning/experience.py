@@ -160,12 +160,13 @@ def places_of(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Where the task's things are, of Meta-World's observation, (N, 39), and which of these numbers can be seen.
 
-    A second thing that a task lacks is all zeros there. goal_shown: (N,). -> (N, 9), (N, 9)
+    A second thing that a task lacks, and a goal that is hidden by then, are zeros there. goal_shown: (N,), whether the
+    episode shows one at all. -> (N, 9), (N, 9)
     """
     places = privileged[:, _PLACES]
     known = np.ones(places.shape, bool)
     known[:, 3:6] = np.abs(places[:, 3:6]).max(axis=1, keepdims=True) > 0.0
-    known[:, 6:9] = goal_shown[:, None]
+    known[:, 6:9] = goal_shown[:, None] & (np.abs(places[:, 6:9]).max(axis=1, keepdims=True) > 0.0)
     return places, known
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import yaml
@@ -38,6 +38,16 @@ class Decision:
 
     action: FloatArray
     phase: int
+
+
+class Decider(Protocol):
+    """Whoever shows a task. subtasks: what its phases are called."""
+
+    subtasks: tuple[str, ...]
+
+    def decide(self, observation: FloatArray) -> Decision:
+        """observation: (39,), Meta-World's."""
+        ...
 
 
 class Expert:

@@ -140,10 +140,6 @@ def _contradictions(recipe: Recipe) -> list[str]:
         )
     if recipe.model.places not in (0, PLACES):
         faults.append(f"model.places: {recipe.model.places}; recordings tell of {PLACES} places: choose 0 or {PLACES}")
-    if recipe.model.fusion.history:
-        faults.append(f"model.fusion.history: {recipe.model.fusion.history}; training shows single frames: choose 0")
-    if recipe.model.memory != "none":
-        faults.append(f"model.memory: {recipe.model.memory}; training shows single frames: choose none")
     if set(IN_THE_PICTURE) & set(recipe.model.tasks) and VIEW not in recipe.model.views:
         faults.append(f"model.tasks: {' and '.join(IN_THE_PICTURE)} are told of the view {VIEW}; add it to model.views")
     return faults

@@ -92,7 +92,8 @@ def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str,
     if recipe.start is None:
         statistics = measured_statistics(experience, parts.training, recipe.model)
         model.action_statistics, model.state_statistics = statistics
-    trainer = _trainer(recipe, model, experience, parts)
+    camera_rate_hz = min(contract.cameras[view].rate_hz for view in recipe.model.views)
+    trainer = _trainer(recipe, model, experience, parts, camera_rate_hz)
     _check_same(output, {**asdict(recipe), "frames": len(experience)})
     told = {**record, **_of_start(recipe), "tasks": list(tasks)}
     run = _Run(recipe, contract, output, told, trainer, rollouts, known)
@@ -241,9 +242,11 @@ def _put(draft: Path, folder: Path) -> None:
     draft.replace(folder)
 
 
-def _trainer(recipe: Recipe, model: VLAModel, experience: Experience, parts: Split) -> CurriculumTrainer:
+def _trainer(
+    recipe: Recipe, model: VLAModel, experience: Experience, parts: Split, camera_rate_hz: float
+) -> CurriculumTrainer:
     hardness = difficulty(experience)[experience.episodes[parts.training]]
     levels = recipe.curriculum.levels
     sampler = CurriculumSampler(parts.training, hardness, levels, recipe.batch_size, recipe.seed)
-    batches = BatchMaker(experience, model, load_sentences())
+    batches = BatchMaker(experience, model, load_sentences(), camera_rate_hz)
     return CurriculumTrainer(recipe, model, batches, sampler, parts.held_out)

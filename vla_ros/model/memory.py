@@ -91,12 +91,15 @@ class ExternalMemory(nn.Module):
         weights = torch.softmax(scores, dim=-1) * used
         return Retrieved(weights @ memory.values, weights, _after_reading(memory, weights))
 
-    def write(self, memory: MemoryState, features: Tensor, experience: Tensor) -> MemoryState:
+    def write(
+        self, memory: MemoryState, features: Tensor, experience: Tensor, mask: Tensor | None = None
+    ) -> MemoryState:
         """Store N experiences in each memory. features, experience: (M, N, D), by what they are found and what is.
 
-        Each has a slot of its own: the least used ones are taken, but where a slot has nearly the key already, the
-        experience goes through a gate into that one. Its key stays: one that followed what changes slowly would in the
-        end stand for something else. Raises ValueError also where N exceeds the slots.
+        mask: (M, N) bool, False for what is none: it leaves no trace. Each has a slot of its own: the least used ones
+        are taken, but where a slot has nearly the key already, the experience goes through a gate into that one. Its
+        key stays: one that followed what changes slowly would in the end stand for something else. Raises ValueError
+        also where N exceeds the slots.
         """
         self._check(features, memory)
         self._check(experience, memory)
@@ -104,11 +107,14 @@ class ExternalMemory(nn.Module):
             raise ValueError(f"{features.shape[1]} experiences at once are more than {self.slots} slots")
         keys = F.normalize(self.key_encoder(features), dim=-1).to(memory.keys.dtype)  # (M, N, K)
         values = self.value_encoder(experience).to(memory.values.dtype)  # (M, N, D)
-        slots, is_update = _slots_for(keys.detach(), memory, self.near)
+        is_real = torch.ones(features.shape[:2], dtype=torch.bool, device=keys.device) if mask is None else mask
+        slots, is_update = _slots_for(keys.detach(), memory, self.near, is_real)
         is_known = is_update.unsqueeze(-1)  # (M, N, 1)
-        values = torch.where(is_known, self._gated(_at(memory.values, slots), values), values)
-        keys = torch.where(is_known, _at(memory.keys, slots), keys)
-        usage = memory.usage.scatter(1, slots, 1.0)
+        before = _at(memory.values, slots)  # (M, N, D)
+        values = torch.where(is_known, self._gated(before, values), values)
+        values = torch.where(is_real.unsqueeze(-1), values, before)
+        keys = torch.where(is_known | ~is_real.unsqueeze(-1), _at(memory.keys, slots), keys)
+        usage = memory.usage.scatter(1, slots, memory.usage.gather(1, slots).masked_fill(is_real, 1.0))
         return MemoryState(_put(memory.keys, slots, keys), _put(memory.values, slots, values), usage)
 
     def _gated(self, before: Tensor, now: Tensor) -> Tensor:
@@ -164,10 +170,15 @@ class MemoryAugmentedFusion(nn.Module):
         fused = torch.where(knows, fused_features + change.to(fused_features.dtype), fused_features)
         return Recall(fused, features, weights, retrieved.memory)
 
-    def store_experience(self, fused_features: Tensor, experience: Tensor, memory: MemoryState) -> MemoryState:
-        """What is to be found by fused features, (B, D), is the experience, (B, D). See ExternalMemory.write."""
+    def store_experience(
+        self, fused_features: Tensor, experience: Tensor, memory: MemoryState, mask: Tensor | None = None
+    ) -> MemoryState:
+        """What is to be found by fused features, (B, D), is the experience, (B, D); mask: (B,) bool, False where there
+        is none. See ExternalMemory.write.
+        """
         features, what = _by_memory(fused_features, memory), _by_memory(experience, memory)
-        return self.external_memory.write(memory, features, what)
+        is_real = None if mask is None else mask.reshape(features.shape[:2])
+        return self.external_memory.write(memory, features, what, is_real)
 
 
 def _by_memory(features: Tensor, memory: MemoryState) -> Tensor:
@@ -188,19 +199,22 @@ def _after_reading(memory: MemoryState, weights: Tensor) -> MemoryState:
 
 
 @torch.no_grad()
-def _slots_for(keys: Tensor, memory: MemoryState, near: float) -> tuple[Tensor, Tensor]:
+def _slots_for(keys: Tensor, memory: MemoryState, near: float, is_real: Tensor) -> tuple[Tensor, Tensor]:
     """A slot for each of N <= S keys, all different, and whether it is to be updated. (M, N, K) -> (M, N), (M, N) bool
 
-    Of several keys near one slot the nearest has it, and the others are new.
+    Of several keys near one slot the nearest has it, and the others are new. is_real: (M, N) bool; keys that are not
+    have the slots that the others leave.
     """
     likeness = (keys @ memory.keys.transpose(1, 2)).masked_fill(~memory.used.unsqueeze(1), -torch.inf)  # (M, N, S)
+    likeness = likeness.masked_fill(~is_real.unsqueeze(-1), -torch.inf)
     nearest, slots = likeness.max(dim=-1)  # (M, N)
     wanted = F.one_hot(slots, likeness.shape[-1]).bool() & (nearest >= near).unsqueeze(-1)  # (M, N, S)
     winner = likeness.masked_fill(~wanted, -torch.inf).argmax(dim=1)  # (M, S), of no meaning where nobody wants it
     is_update = (nearest >= near) & (winner.gather(1, slots) == torch.arange(keys.shape[1], device=keys.device))
     left = memory.usage.masked_fill(wanted.any(dim=1), torch.inf)
     free = left.argsort(dim=1, stable=True)  # (M, S), the least used first
-    turn = (~is_update).cumsum(dim=1) - 1  # of the new ones
+    is_new = ~is_update & is_real
+    turn = torch.where(is_real, is_new.cumsum(dim=1), is_new.sum(dim=1, keepdim=True) + (~is_real).cumsum(dim=1)) - 1
     return torch.where(is_update, slots, free.gather(1, turn.clamp(min=0))), is_update
 
 

@@ -157,14 +157,22 @@ class VLAModel(nn.Module):
         """Of what was perceived, what a world model foretells."""
         return self.reasoning.layout.sight(perception.memory.pooled, perception.vision, perception.places)
 
-    def remember(self, perception: Perception) -> MemoryState:
+    def empty_memory(self, memories: int = 1) -> MemoryState:
+        """Raises ModelError for a network that has none."""
+        if self.memory is None:
+            raise ModelError("a network without a memory has not even an empty one; choose memory: external")
+        return self.memory.external_memory.empty(memories)
+
+    def remember(self, perception: Perception, mask: Tensor | None = None) -> MemoryState:
         """The memory that it was perceived with, and what was perceived: found by what was understood of the instant,
-        before anything came to mind, it gives what was seen then. Raises ModelError if it was perceived without.
+        before anything came to mind, it gives what was seen then. mask: (B,) bool, False where there was nothing to
+        perceive. Raises ModelError if it was perceived without a memory.
         """
         recall = perception.recall
         if self.memory is None or recall is None:
             raise ModelError("what was perceived without a memory cannot be remembered")
-        return self.memory.store_experience(perception.fusion.fused_features, perception.frame_features, recall.memory)
+        found_by, what = perception.fusion.fused_features, perception.frame_features
+        return self.memory.store_experience(found_by, what, recall.memory, mask)
 
     def act(
         self, perception: Perception, prefix: Prefix | None = None, generator: torch.Generator | None = None

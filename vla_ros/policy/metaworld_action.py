@@ -15,6 +15,7 @@ FULL_SPEED_M_S = 0.8
 
 # The privileged vector of the simulated robot: Meta-World's observation, then the box that holds the commanded hand.
 OBSERVATION = slice(0, 39)
+GOAL_POSITION = slice(36, 39)
 REACH_MIN = slice(39, 42)
 REACH_MAX = slice(42, 45)
 PRIVILEGED_WIDTH = 45

@@ -16,6 +16,7 @@ from vla_ros.strict_yaml import read_mapping
 from vla_ros.types import is_hold
 
 TABLE_PATH = Path(__file__).with_name("sentences.yaml")
+MEMORY_PATH = Path(__file__).with_name("memory_sentences.yaml")
 ROOM_PATH = Path(__file__).with_name("room_sentences.yaml")
 _COLOUR = "{colour}"
 MIN_TRAINING, HELD_OUT = 12, 5
@@ -123,8 +124,9 @@ def essence(sentence: str) -> str:
 @cache
 def load_sentences() -> SentenceTable:
     """Of every task of every simulated robot. Raises PolicyError."""
-    arm, base = load_table(TABLE_PATH), load_room_sentences()
-    return SentenceTable(arm.path.with_name("*sentences.yaml"), {**arm.phrases, **base.phrases}, arm.opposites)
+    arm, remembering, base = load_table(TABLE_PATH), load_table(MEMORY_PATH), load_room_sentences()
+    phrases = {**arm.phrases, **remembering.phrases, **base.phrases}
+    return SentenceTable(arm.path.with_name("*sentences.yaml"), phrases, arm.opposites)
 
 
 @cache

@@ -93,6 +93,7 @@ class VLAPolicy:
         """One chunk, absolute, from the observation's instant on."""
         if not self._continues(observation):
             self._past = ()
+            self._recollection.begin()
             self._watch.forget()
         self._instruction = observation.instruction
         with torch.inference_mode():

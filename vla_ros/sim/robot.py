@@ -12,7 +12,7 @@ import numpy as np
 from vla_ros.contract import Box, Vector3
 from vla_ros.control.safety import Motion
 from vla_ros.errors import SimError
-from vla_ros.policy.metaworld_action import to_effort
+from vla_ros.policy.metaworld_action import GOAL_POSITION, to_effort
 from vla_ros.sim.variations import Variation, draw
 from vla_ros.types import FloatArray, JointState, Pose, Twist
 
@@ -27,19 +27,19 @@ except ImportError as _error:
 
 from vla_ros.sim.drawn import DrawnRobot
 from vla_ros.sim.objects import things_touched_by_both_fingers
-from vla_ros.sim.scenes import PLAIN, Originals, Scene, dress, open_to, opening_m
+from vla_ros.sim.scenes import PLAIN, Originals, Scene, dress, hide_goal, open_to, opening_m
 from vla_ros.sim.simulated import DEFAULT_VARIATION, STEP_NS, SimState
 from vla_ros.sim.views import DEFAULT_VIEWS, check_views
+from vla_ros.sim.worlds import world_of
 
 JOINT_NAMES = (*(f"right_j{i}" for i in range(7)), "r_close", "l_close")
-TASKS: tuple[str, ...] = tuple(sorted(ALL_V3_ENVIRONMENTS))
 _FINGERS_APART, _FIST = 3, 0.25  # where in Meta-World's observation; share of the widest opening
 # Where it says what a task is about: two things and the goal.
 _PLACES = [4, 5, 6, 11, 12, 13, 36, 37, 38]
 
 
 class SimRobot(DrawnRobot):
-    """One Sawyer at one of 50 tasks. See `simulated.SimulatedRobot`."""
+    """One Sawyer at one of the tasks of `worlds.TASKS`. See `simulated.SimulatedRobot`."""
 
     def __init__(
         self,
@@ -72,11 +72,10 @@ class SimRobot(DrawnRobot):
 
     def reset(self, task: str, variation: Variation, scene: Scene = PLAIN) -> None:
         """Put the world back, or another one in its place. Time goes on. Raises SimError."""
-        if task not in ALL_V3_ENVIRONMENTS:
-            raise SimError(f"'{task}' is not a Meta-World task; choose one of {', '.join(TASKS)}")
+        world = world_of(task)
         if task != self._task:
             self.close()
-            self._environment = _make_environment(task)
+            self._environment = _make_environment(world.environment)
             self._originals = Originals.of(self._environment.model)
             self._task = task
         self._originals.restore(self._environment.model)
@@ -91,6 +90,7 @@ class SimRobot(DrawnRobot):
         self._look = dress(self._environment.model, scene, self._observation[_PLACES].reshape(3, 3))
         mujoco.mj_camlight(self._environment.model, self._environment.data)  # where cameras and lights are now
         self._success = False
+        self._goal_shown_steps = world.goal_shown_steps(variation)
 
     def command_of(self, motion: Motion) -> FloatArray:
         """The position. -> (3,) [m]"""
@@ -115,6 +115,8 @@ class SimRobot(DrawnRobot):
         self._observation, _, _, _, info = environment.step(np.append(np.clip(move, -1.0, 1.0), effort))
         self._success = bool(info["success"])
         self._time_ns += STEP_NS
+        if self._goal_shown_steps is not None:
+            self._show_goal_for(self._goal_shown_steps - 1)
         if any(environment.data.warning[kind].number for kind in _BROKEN):
             raise SimError(f"the physics of {self._task} broke; reset the robot")
 
@@ -153,6 +155,14 @@ class SimRobot(DrawnRobot):
         if task != self._task:
             observed[4:7] = ALL_V3_ENVIRONMENTS[task]._get_pos_objects(self._environment)
         return observed
+
+    def _show_goal_for(self, steps: int) -> None:
+        """See `worlds.World`. steps: that are left; the task is not solved before they are over."""
+        self._goal_shown_steps = max(0, steps)
+        self._success &= self._goal_shown_steps == 0
+        if self._goal_shown_steps == 0:
+            self._observation[GOAL_POSITION] = 0.0
+            hide_goal(self._environment.model)
 
 
 _BROKEN = (

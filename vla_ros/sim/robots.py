@@ -13,6 +13,7 @@ from vla_ros.sim.scenes import KINDS, Kind
 from vla_ros.sim.simulated import SimulatedRobot
 from vla_ros.sim.variations import Variation
 from vla_ros.sim.views import BASE_VIEWS, VIEWS, check_views
+from vla_ros.sim.worlds import TASKS
 
 Make = Callable[[str, Variation, tuple[str, ...], tuple[int, int]], SimulatedRobot]
 
@@ -48,7 +49,7 @@ ARM = RobotKind(
     make=robot.SimRobot,
     command_interface="pose",
     joints=robot.JOINT_NAMES,
-    tasks=robot.TASKS,
+    tasks=TASKS,
     usual_task="reach-v3",
     views=tuple(VIEWS),
     looks=KINDS,

@@ -99,7 +99,7 @@ def dress(model: Any, scene: Scene, keep_clear: FloatArray, views: Mapping[str, 
     """
     check_kinds(scene.varied)
     if not scene.shows_goal:
-        model.site_rgba[model.site("goal").id, 3] = 0.0
+        hide_goal(model)
     rng = {kind: np.random.default_rng((scene.seed, index)) for index, kind in enumerate(KINDS)}
     if "light" in scene.varied:
         _vary_light(model, rng["light"])
@@ -111,6 +111,11 @@ def dress(model: Any, scene: Scene, keep_clear: FloatArray, views: Mapping[str, 
     if "distractors" in scene.varied:
         look = replace(look, distractors=_distractors(rng["distractors"], keep_clear))
     return look
+
+
+def hide_goal(model: Any) -> None:
+    """From now on the goal's marker is not drawn."""
+    model.site_rgba[model.site("goal").id, 3] = 0.0
 
 
 def open_to(environment: Any, task: str, opening: float) -> None:

@@ -70,13 +70,19 @@ def run_trials(
 
 
 def evaluate_quickly(
-    policy: Path | str, tasks: Sequence[str], episodes_per_task: int, workers: int, latency_s: float
+    policy: Path | str,
+    tasks: Sequence[str],
+    episodes_per_task: int,
+    workers: int,
+    latency_s: float,
+    options: Mapping[str, str] | None = None,
 ) -> Mapping[str, tuple[int, int]]:
     """Task -> successes and episodes, on worlds that may be looked at while a network learns. Nothing is written.
 
-    policy: a checkpoint's folder, or a policy's name; latency_s: of inference. Raises LearningError.
+    policy: a checkpoint's folder, or a policy's name; latency_s: of inference; options: of the policy. Raises
+    LearningError.
     """
-    subject = checkpoint_subject(policy) if isinstance(policy, Path) else policy_subject(policy)
+    subject = checkpoint_subject(policy, options) if isinstance(policy, Path) else policy_subject(policy, options)
     trials = validation_trials(tasks, load_sentences(), episodes_per_task)
     orders = [Order(trial, subject.kind.horizon, ticks(latency_s)) for trial in trials]
     with Pool(subject, min(workers, len(orders))) as pool:

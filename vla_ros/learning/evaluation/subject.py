@@ -53,10 +53,11 @@ def checkpoint_subject(folder: Path, options: Mapping[str, str] | None = None) -
     for part in CHECKPOINT_PARTS:
         if not (folder / part).is_file():
             raise LearningError(f"{folder} is not a checkpoint: it has no {part}")
-    for name in ("memory", "memory_file"):
-        if name in (options or {}):
-            raise LearningError(f"leave out the option {name}: every trial has the checkpoint's own memory, only read")
     given = {**(options or {}), "checkpoint": str(folder.resolve())}
+    if "memory_file" in given:
+        raise LearningError("leave out the option memory_file: every trial begins with the checkpoint's own memory")
+    if given.get("memory") == "write":
+        raise LearningError("the option memory is 'write': trials would depend on each other; choose read or episode")
     return Subject(_POLICY, (folder / "contract.yaml").resolve(), given, folder)
 
 
