@@ -62,7 +62,7 @@ def run(options: Options) -> bool:
         calm = _calm(subject, folder, options)
         disturbed = _disturbed(subject, folder, options)
     failed = [outcome for outcome in calm if not outcome.success]
-    numbers = {"threshold": threshold, "calm": count_alarms(good(calm), threshold)}
+    numbers: dict[str, Any] = {"threshold": threshold, "calm": count_alarms(good(calm), threshold)}
     numbers["failed by themselves"] = count_alarms(failed, threshold)
     for kind, outcomes in disturbed.items():
         numbers[kind] = count_caught(outcomes, threshold)

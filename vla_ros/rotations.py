@@ -36,7 +36,7 @@ def rows_seen_along(rows: FloatArray, axes: FloatArray) -> FloatArray:
     rows: (..., H, 14), whose positions are displacements; axes: (..., 4) unit. -> (..., H, 14)
     """
     back = (axes * CONJUGATE)[..., None, :]
-    seen = rows.copy()
+    seen: FloatArray = rows.copy()
     for vectors in (POSITION, LINEAR_VELOCITY, ANGULAR_VELOCITY):
         pure = np.concatenate([rows[..., vectors], np.zeros_like(rows[..., :1])], axis=-1)
         seen[..., vectors] = _carried(back, pure)[..., :3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from model_builders import config, model, observation, rows
 from vla_ros.errors import ModelError
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.checkpoint import load_checkpoint, save_checkpoint
-from vla_ros.model.config import FusionConfig, VLAConfig, from_mapping, to_mapping
+from vla_ros.model.config import FusionConfig, Task, VLAConfig, from_mapping, to_mapping
 from vla_ros.model.multi_task import SELECTOR, Target
 from vla_ros.model.reasoning import Thinking
 from vla_ros.model.vla import VLAModel
@@ -23,8 +23,7 @@ SEEN = [observation(0), observation(1, "close the window")]
 
 
 def several(kind: str = "regression", **changes: Any) -> VLAConfig:
-    tasks = ("manipulation", "grasping", "detection", "navigation")
-    return replace(config(kind), tasks=tasks, classes=("puck", "drawer"), **changes)
+    return replace(config(kind), tasks=get_args(Task), classes=("puck", "drawer"), **changes)
 
 
 def built(of: VLAConfig) -> VLAModel:

@@ -51,8 +51,8 @@ class Batch:
         places = Places(self.places.positions.to(device), self.places.known.to(device))
         tensors = self.targets.to(device), self.weights.to(device)
         tasks = {name: target.to(device) for name, target in self.tasks.items()}
-        others = self.lessons.to(device), tasks, self.past.to(device)
-        return Batch(self.inputs.to(device), *tensors, places, *others)
+        lessons, past = self.lessons.to(device), self.past.to(device)
+        return Batch(self.inputs.to(device), *tensors, places, lessons, tasks, past)
 
 
 class BatchMaker:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vla_ros.errors import LearningError
 from vla_ros.learning.stacked import Pictures, Stacked
 from vla_ros.learning.targets import Labels, joined_labels
-from vla_ros.model.relative import Axes, state_of
+from vla_ros.model.config import Axes
+from vla_ros.model.relative import state_of
 from vla_ros.rotations import from_rotation_vectors, products, rows_seen_along, turned
 from vla_ros.types import (
     ACTION_WIDTH,
@@ -114,7 +115,8 @@ def chunks_at(
     rows[..., LINEAR_VELOCITY.start : ANGULAR_VELOCITY.stop] = by_row.mean(axis=2)
     rows[..., GRIPPER] = actions[:, ::stride, GRIPPER]
     if axes == "tool":
-        rows = rows_seen_along(rows, _commanded_orientations(experience.states[frames])).astype(np.float32)
+        commanded = _commanded_orientations(experience.states[frames])
+        rows = rows_seen_along(rows.astype(np.float64), commanded).astype(np.float32)
     return Chunks(rows, _weights(experience, frames, steps, stride))
 
 

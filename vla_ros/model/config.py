@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from vla_ros.errors import ModelError
-from vla_ros.model.relative import Axes
 from vla_ros.strict import build_or_refuse
 
 Backbone = Literal["efficientnet_lite0", "clip_vision", "resnet50", "efficientnet", "film_conv"]
 Decoder = Literal["flow", "regression", "single", "continuous"]
+Axes = Literal["base", "tool"]
 Task = Literal["manipulation", "grasping", "detection", "navigation"]
 
 

@@ -8,11 +8,10 @@ along the tool's as it is commanded at t_obs, which suits cameras that move with
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from vla_ros.geometry import conjugate, in_hemisphere_of, multiply, normalise, rotation_between
+from vla_ros.model.config import Axes
 from vla_ros.rotations import rows_seen_along
 from vla_ros.types import (
     ACTION_WIDTH,
@@ -25,8 +24,6 @@ from vla_ros.types import (
     Observation,
     Pose,
 )
-
-Axes = Literal["base", "tool"]
 
 
 def to_relative(rows: FloatArray, origin: Pose, axes: Axes = "base") -> FloatArray:
