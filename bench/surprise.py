@@ -181,7 +181,12 @@ def _draw(path: Path, calm: Sequence[Outcome], disturbed: Mapping[str, Sequence[
     most = 2.0 * threshold
     for kind, outcomes in disturbed.items():
         peaks = np.sort([peak(outcome) for outcome in outcomes if outcome.disturbed_s is not None])
-        left.step([0.0, *peaks, most], [*(1.0 - np.arange(len(peaks) + 1) / max(len(peaks), 1)), 0.0], label=kind)
+        left.step(
+            [0.0, *peaks, most],
+            [*(1.0 - np.arange(len(peaks) + 1) / max(len(peaks), 1)), 0.0],
+            where="post",
+            label=kind,
+        )
     thresholds = np.linspace(0.0, most, 200)
     right.plot(thresholds, [count_alarms(good(calm), one)["per_hour"] for one in thresholds])
     right.set_yscale("symlog", linthresh=1.0)
