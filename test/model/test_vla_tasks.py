@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from builders import pose_contract
 from model_builders import config, model, observation, rows
 
+from vla_ros.contract_file import load_contract
 from vla_ros.errors import ModelError
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.checkpoint import load_checkpoint, save_checkpoint
@@ -18,6 +18,7 @@ from vla_ros.model.config import FusionConfig, Task, VLAConfig, from_mapping, to
 from vla_ros.model.multi_task import SELECTOR, Target
 from vla_ros.model.reasoning import Thinking
 from vla_ros.model.vla import VLAModel
+from vla_ros.resources import config_path
 
 SEEN = [observation(0), observation(1, "close the window")]
 
@@ -91,7 +92,8 @@ def test_candidates_are_drawn_from_what_manipulation_asked_for() -> None:
 
 def test_it_comes_back_from_its_checkpoint(tmp_path: Path) -> None:
     network = built(several())
-    save_checkpoint(tmp_path / "saved", network, pose_contract(), is_trained=True)
+    contract = load_contract(config_path("sawyer_sim"))
+    save_checkpoint(tmp_path / "saved", network, contract, is_trained=True)
     again = load_checkpoint(tmp_path / "saved").model
     assert again.config == network.config
     with torch.inference_mode():
