@@ -105,7 +105,7 @@ def children(pid: int) -> list[int]:
     [
         ((), "name a plan, such as mt10, or the tasks with --task"),
         (("mt10", "--task", "push-v3"), "name a plan, such as mt10, or the tasks with --task"),
-        (("mt11",), "there is no config file 'mt11' in config/collection; choose one of delayed-reach.yaml"),
+        (("mt11",), "there is no config file 'mt11' in config/collection; choose one of ablation.yaml, delayed-reach.yaml"),
         (("./plans/mine.yaml",), "plans/mine.yaml"),
         (("--task", "fold-laundry"), "fold-laundry"),
         (("mt10", "--varied", "fog"), "'fog' cannot be varied; choose from light, colours, camera, distractors"),
@@ -168,7 +168,7 @@ def test_a_mistake_in_training_is_told_in_words(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("mt11",), "there is no config file 'mt11' in config/training; choose one of delayed-reach-forgetful.yaml"),
+        (("mt11",), "there is no config file 'mt11' in config/training; choose one of ablation.yaml, delayed-reach-"),
         (("none/recipe.yaml",), "none/recipe.yaml"),
         (("mt10", "--threads", "0"), "'0' is not a whole number of at least 1"),
     ],
