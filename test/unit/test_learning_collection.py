@@ -105,7 +105,7 @@ def children(pid: int) -> list[int]:
     [
         ((), "name a plan, such as mt10, or the tasks with --task"),
         (("mt10", "--task", "push-v3"), "name a plan, such as mt10, or the tasks with --task"),
-        (("mt11",), "there is no config file 'mt11' in config/collection; choose one of ablation.yaml, delayed-reach.yaml"),
+        (("mt11",), "there is no config file 'mt11' in config/collection; choose one of ablation.yaml"),
         (("./plans/mine.yaml",), "plans/mine.yaml"),
         (("--task", "fold-laundry"), "fold-laundry"),
         (("mt10", "--varied", "fog"), "'fog' cannot be varied; choose from light, colours, camera, distractors"),
