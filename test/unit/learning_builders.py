@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from builders import pose_contract
@@ -22,6 +23,17 @@ from vla_ros.types import LINEAR_VELOCITY, FloatArray
 TASKS = ("push-v3", "reach-v3")
 SIZE_PX = 32
 VIEWS = ("front", "wrist")
+TINY_MODEL: Mapping[str, Any] = {
+    "views": ["front", "wrist"],
+    "width": 32,
+    "heads": 2,
+    "dropout": 0.1,
+    "vision": {"backbone": "film_conv", "image_size": 32, "trainable_from": 0},
+    "fusion": {"layers": 1},
+    "decoder": {"kind": "regression", "horizon": 4, "dt_s": 0.1, "layers": 1, "max_prefix": 1},
+    "places": 3,
+}
+"""A recipe's network that learns in seconds."""
 
 
 def experience(

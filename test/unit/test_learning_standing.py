@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from learning_builders import write_demonstrations
+from learning_builders import TINY_MODEL, write_demonstrations
 
 from vla_ros.errors import LearningError
 
@@ -27,17 +27,7 @@ from vla_ros.model.checkpoint import load_checkpoint
 from vla_ros.types import Observation, Pose
 
 pytestmark = pytest.mark.timeout(600)
-MODEL: Mapping[str, Any] = {
-    "views": ["front", "wrist"],
-    "width": 32,
-    "heads": 2,
-    "dropout": 0.1,
-    "vision": {"backbone": "film_conv", "image_size": 32, "trainable_from": 0},
-    "fusion": {"layers": 1},
-    "decoder": {"kind": "regression", "horizon": 4, "dt_s": 0.1, "layers": 1, "max_prefix": 1},
-    "places": 3,
-}
-FORESEES = {**MODEL, "reasoning": "foresee"}
+FORESEES = {**TINY_MODEL, "reasoning": "foresee"}
 
 
 def seen(seed: int) -> Observation:
@@ -48,7 +38,14 @@ def seen(seed: int) -> Observation:
 
 
 def recipe(folder: Path, data: Path, **changes: Any) -> Path:
-    common = {"steps": 3, "batch_size": 8, "warmup_steps": 1, "alignment": 0.0, "checkpoint_steps": 3, "model": MODEL}
+    common = {
+        "steps": 3,
+        "batch_size": 8,
+        "warmup_steps": 1,
+        "alignment": 0.0,
+        "checkpoint_steps": 3,
+        "model": TINY_MODEL,
+    }
     path = folder / f"{len(list(folder.glob('*.yaml')))}.yaml"
     text = {**common, "data": [str(data)], "validation": {"every_steps": 3, "share": 0.1}, **changes}
     path.write_text(yaml.safe_dump(text), encoding="utf-8")
@@ -139,9 +136,9 @@ def test_a_training_of_the_parts_goes_on_where_it_was_and_ends_the_same(
     ("changes", "words"),
     [
         ({"start": None}, "trains: reasoning needs a start"),
-        ({"model": MODEL}, "model.reasoning is none: choose foresee, or trains: all"),
+        ({"model": TINY_MODEL}, "model.reasoning is none: choose foresee, or trains: all"),
         (
-            {"model": {**MODEL, "reasoning": "all", "subtasks": ["push"]}},
+            {"model": {**TINY_MODEL, "reasoning": "all", "subtasks": ["push"]}},
             "do not plan, model.reasoning is all: choose foresee",
         ),
         ({"trains": "value"}, "trains: is 'value'; choices: all, reasoning"),

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from learning_builders import write_demonstrations
+from learning_builders import TINY_MODEL, write_demonstrations
 
 from vla_ros.errors import LearningError, VlaRosError
 
@@ -40,16 +40,7 @@ RECIPE: Mapping[str, Any] = {
     "checkpoint_steps": CHECKPOINT_STEPS,
     "curriculum": {"levels": [0.4, 0.7, 1.0], "thresholds": [0.99, 0.99], "max_steps": 4},
     "validation": {"every_steps": 4, "share": 0.1, "rollout_steps": 5},
-    "model": {
-        "views": ["front", "wrist"],
-        "width": 32,
-        "heads": 2,
-        "dropout": 0.1,
-        "vision": {"backbone": "film_conv", "image_size": 32, "trainable_from": 0},
-        "fusion": {"layers": 1},
-        "decoder": {"kind": "regression", "horizon": 4, "dt_s": 0.1, "layers": 1, "max_prefix": 1},
-        "places": 3,
-    },
+    "model": TINY_MODEL,
 }
 
 
