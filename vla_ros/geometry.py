@@ -84,6 +84,8 @@ def rotation_between(start: FloatArray, end: FloatArray) -> FloatArray:
 
 def slerp(start: FloatArray, end: FloatArray, fraction: float) -> FloatArray:
     """Spherical interpolation along the shorter arc. (4,), (4,), 0..1 -> (4,)."""
+    if (start == end).all():  # the rows of most plans
+        return start
     return multiply(from_rotation_vector(fraction * rotation_between(start, end)), start)
 
 

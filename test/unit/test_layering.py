@@ -14,7 +14,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "vla_ros"
 
-VOCABULARY = ("types", "errors", "contract", "geometry", "rotations", "images", "resources", "strict", "lifetime")
+VOCABULARY = (
+    "types",
+    "errors",
+    "contract",
+    "geometry",
+    "rotations",
+    "images",
+    "resources",
+    "strict",
+    "lifetime",
+    "garbage",
+)
 TOOLS = {"bags", "bag_types", "live_check"}
 # Which layer may import which; every layer may import itself. Anything else (cli, ...) is an application:
 # it may import every layer, and no layer imports it.

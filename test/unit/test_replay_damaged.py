@@ -278,7 +278,8 @@ def test_traces_that_no_node_writes_are_refused_and_counted(
 
 
 def test_traces_of_which_none_can_be_followed_are_an_error_that_says_why(lived: LiveRun, tmp_path: Path) -> None:
-    said = [replace(one, message=text("[" * 100_000)) if one.topic in TRACES else one for one in lived.said]
+    nested = '{"inputs": [{"value": ' + "[" * 100_000
+    said = [replace(one, message=text(nested)) if one.topic in TRACES else one for one in lived.said]
     with pytest.raises(BagError, match=r"has nothing to replay .*refused \d+ x /guard/trace: bad_json"):
         outcome_of(write_bag(tmp_path / "bag", said))
 

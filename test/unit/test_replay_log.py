@@ -65,7 +65,7 @@ def plain(value: object) -> object:
 
 
 @settings(deadline=None, max_examples=25)
-@given(arrays(np.float64, (2, 14), elements=st.floats(allow_nan=False)))
+@given(arrays(np.float64, (2, 14), elements=st.floats(allow_nan=False, allow_infinity=False)))
 def test_what_is_written_is_read_to_the_last_bit(tmp_path_factory: pytest.TempPathFactory, rows: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("log") / "decisions.jsonl"
     written = replayed(rows)
@@ -76,12 +76,15 @@ def test_what_is_written_is_read_to_the_last_bit(tmp_path_factory: pytest.TempPa
     assert path.read_bytes() == first
 
 
-def test_a_chunk_that_was_refused_for_a_nan_comes_back(tmp_path: Path) -> None:
-    rows = np.zeros((2, 14))
-    rows[1, 4] = math.nan
-    write_log(tmp_path / "log", replayed(rows))
-    chunk = read_log(tmp_path / "log", CONTRACT).policy[0].reply.chunk
-    assert np.isnan(chunk.rows[1, 4])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_chunk_that_was_refused_for_numbers_that_are_none_comes_back(tmp_path: Path, number: float) -> None:
+    refused = np.full((2, 14), 1.0 / 3.0)
+    refused[1, 4] = number
+    written = replayed(np.zeros((2, 14)))
+    reply = replace(written.policy[0].replies[0], chunk=Chunk(4, 0.0125, refused))
+    written = replace(written, policy=(replace(written.policy[0], replies=(reply,)),))
+    write_log(tmp_path / "log", written)
+    assert plain(read_log(tmp_path / "log", CONTRACT)) == plain(written)
 
 
 def test_a_replay_that_fails_leaves_no_log_and_an_old_one_as_it_was(tmp_path: Path) -> None:

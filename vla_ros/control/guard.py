@@ -60,7 +60,8 @@ def guard_step(state: GuardState, inputs: Sequence[Sample[Any]], now: Now, confi
     state, limited = _move(state, now, tick, config)
     # Nothing is sent in shadow, nor while disarmed or latched at rest: there the driver's own timeout holds.
     is_sent = limited is not None and not config.shadow and (state.mode is Mode.ARMED or was_moving)
-    state = replace(state, is_sending=is_sent)
+    if is_sent != state.is_sending:
+        state = replace(state, is_sending=is_sent)
     command = _command(state) if is_sent else None
     clips = limited.clips if limited else ()
     told = None if tick.stalled_s > 0.0 else _commanded_pose(state, config)

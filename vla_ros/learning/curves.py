@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.learning.logs import read_log
+from vla_ros.learning.logs import LOSSES, read_log
 from vla_ros.types import FloatArray
 
-_LOSSES = ("action", "grounding", "alignment", "grasping", "detection", "navigation", "selector")
 _SMOOTH = 50  # steps of a running mean
 
 
@@ -22,7 +21,7 @@ def draw_curves(log: Path, picture: Path) -> None:
     rows = read_log(log)
     figure = Figure(figsize=(10.0, 3.2), layout="constrained")
     losses, off, success = figure.subplots(1, 3)
-    for name in _LOSSES:
+    for name in LOSSES:
         steps, values = _series(rows, "step", name)
         if values.any():
             losses.plot(*_smoothed(steps, values), label=f"{name}, training")

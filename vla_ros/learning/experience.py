@@ -17,8 +17,8 @@ from vla_ros.errors import LearningError
 from vla_ros.learning.stacked import Pictures, Stacked
 from vla_ros.learning.targets import Labels, joined_labels
 from vla_ros.model.config import Axes
-from vla_ros.model.relative import state_of
-from vla_ros.rotations import from_rotation_vectors, products, rows_seen_along, turned
+from vla_ros.model.relative import along, state_of
+from vla_ros.rotations import from_rotation_vectors, products, turned
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -114,10 +114,8 @@ def chunks_at(
     by_row = velocities.reshape(len(frames), horizon, stride, 6)
     rows[..., LINEAR_VELOCITY.start : ANGULAR_VELOCITY.stop] = by_row.mean(axis=2)
     rows[..., GRIPPER] = actions[:, ::stride, GRIPPER]
-    if axes == "tool":
-        commanded = _commanded_orientations(experience.states[frames])
-        rows = rows_seen_along(rows.astype(np.float64), commanded).astype(np.float32)
-    return Chunks(rows, _weights(experience, frames, steps, stride))
+    seen = along(axes, rows.astype(np.float64), _commanded_orientations(experience.states[frames]))
+    return Chunks(seen.astype(np.float32), _weights(experience, frames, steps, stride))
 
 
 def _commanded_orientations(states: NDArray[np.float32]) -> FloatArray:

@@ -10,11 +10,7 @@ from typing import Any
 from vla_ros.learning.task_report import flattened
 from vla_ros.learning.trainer import StepReport, ValidationReport
 
-COLUMNS = (
-    "step",
-    "kind",
-    "stage",
-    "learning_rate",
+LOSSES = (
     "action",
     "alignment",
     "grounding",
@@ -27,6 +23,13 @@ COLUMNS = (
     "detection",
     "navigation",
     "selector",
+)
+COLUMNS = (
+    "step",
+    "kind",
+    "stage",
+    "learning_rate",
+    *LOSSES,
     "gradient_norm",
     "position_error_m",
     "accuracy",

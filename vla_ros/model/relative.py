@@ -34,18 +34,25 @@ def to_relative(rows: FloatArray, origin: Pose, axes: Axes = "base") -> FloatArr
     identity = np.array([0.0, 0.0, 0.0, 1.0])
     turned = [in_hemisphere_of(identity, normalise(multiply(quaternion, back))) for quaternion in rows[:, QUATERNION]]
     relative[:, QUATERNION] = np.array(turned)
-    return rows_seen_along(relative, origin.quaternion) if axes == "tool" else relative
+    return along(axes, relative, origin.quaternion)
 
 
 def to_absolute(rows: FloatArray, origin: Pose, axes: Axes = "base") -> FloatArray:
     """The inverse of to_relative: quaternions lie in the hemisphere of the commanded orientation. (H, 14) -> (H, 14)"""
-    if axes == "tool":
-        rows = rows_seen_along(rows, conjugate(origin.quaternion))
+    rows = along(axes, rows, conjugate(origin.quaternion))
     absolute: FloatArray = rows.copy()
     absolute[:, POSITION] = rows[:, POSITION] + origin.position
     turned = [normalise(multiply(quaternion, origin.quaternion)) for quaternion in rows[:, QUATERNION]]
     absolute[:, QUATERNION] = np.array([in_hemisphere_of(origin.quaternion, quaternion) for quaternion in turned])
     return absolute
+
+
+def along(axes: Axes, rows: FloatArray, tool: FloatArray) -> FloatArray:
+    """Rows that are given along the base frame's axes, along a network's. tool: the commanded orientation.
+
+    rows: (..., H, 14); tool: (..., 4) -> (..., H, 14)
+    """
+    return rows_seen_along(rows, tool) if axes == "tool" else rows
 
 
 def state_of(observation: Observation) -> FloatArray:

@@ -13,10 +13,10 @@ from torch import Tensor
 from vla_ros.errors import PolicyError
 from vla_ros.geometry import rotation_between
 from vla_ros.model.reasoning import Thinking
+from vla_ros.model.relative import along
 from vla_ros.model.sight import Sight
 from vla_ros.model.surprise import ADDED_UP, Escalation, escalate
 from vla_ros.model.vla import Perception, VLAModel
-from vla_ros.rotations import rows_seen_along
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -110,8 +110,7 @@ class Watch(Unwatched):
         if self._last is None or not (self._last.sight.is_complete.all() and look.sight.is_complete.all()):
             return None
         driven = driven_rows(self._last, observation, model.config.decoder.dt_s)
-        if model.config.axes == "tool":
-            driven = rows_seen_along(driven, self._last.commanded_pose.quaternion)
+        driven = along(model.config.axes, driven, self._last.commanded_pose.quaternion)
         rows = torch.from_numpy(driven).float().unsqueeze(0).to(model.device)  # (1, n, 14)
         before, now = self._last.sight.features, look.sight.features
         self._misses.append(model.reasoning.missed(before, rows, now, model.action_statistics)[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import sub
 
 from vla_ros.control import channels
 from vla_ros.control.chunks import make_row
@@ -192,7 +193,8 @@ def _distance(live: _Row, again: _Row) -> float:
     """The largest difference of two numbers; infinite where only one commands."""
     if live is None or again is None:
         return 0.0 if live is again else math.inf
-    return max(abs(one - other) for one, other in zip(live, again, strict=True))
+    distance: float = max(map(abs, map(sub, live, again)))
+    return distance
 
 
 def _row_of_trace(command: Json) -> list[float]:

@@ -1,15 +1,16 @@
-"""The decision log: JSON Lines, one line per tick, floats as `repr` writes them; the first line is the identity.
+"""The decision log: JSON Lines, one line per tick, floats in as many digits as give them back; of a chunk that was
+refused for numbers that are not finite, as words. The first line is the identity.
 
 Identical replays give identical bytes. The last line says how the replay ended; a log without it was cut short.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 
 from vla_ros.contract import Contract
@@ -42,7 +43,7 @@ from vla_ros.types import (
 )
 
 _IDENTITY, _END = "identity", "end"
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_ENCODER = msgspec.json.Encoder()
 _POLICY, _GUARD, _RECORDED, _INSTRUCTION = "policy", "guard", "recorded", "instruction"
 
 
@@ -53,7 +54,7 @@ class DecisionLog:
         self._path = path
         self._draft = path.with_name(f".{path.name}.draft")
         self._identity = identity
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def write(self, decision: Decision) -> None:
         """Add a line."""
@@ -66,13 +67,12 @@ class DecisionLog:
 
     def _line(self, entry: Json) -> None:
         assert self._file is not None, "lines are written within the block"
-        # A chunk that was refused for a NaN is written as it is, in Python's spelling.
-        self._file.write(_ENCODER.encode(entry) + "\n")
+        self._file.write(_ENCODER.encode(entry) + b"\n")
 
     def __enter__(self) -> DecisionLog:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._draft.open("w", encoding="utf-8")
+            self._file = self._draft.open("wb")
         except OSError as error:
             raise ReplayError(f"{self._path} cannot be written: {error}") from error
         self._line({"kind": _IDENTITY, **self._identity})
@@ -138,13 +138,13 @@ def open_log(path: Path) -> tuple[Json, Iterator[Json]]:
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                entry = json.loads(line)
+                entry = msgspec.json.decode(line)
                 if not isinstance(entry, dict) or "kind" not in entry:
                     raise ReplayError(f"{path}: line {number} is not of a decision log")
                 yield entry
-    except (OSError, ValueError) as error:
+    except (OSError, msgspec.DecodeError) as error:
         raise ReplayError(f"{path} cannot be read as a decision log: {error}") from error
 
 
@@ -187,10 +187,16 @@ def _reply_entry(reply: ReplyDecision) -> Json:
         "t_obs_ns": reply.t_obs_ns,
         "observation_sha256": reply.observation_sha256,
         "chunk_sha256": reply.chunk_sha256,
-        "chunk": None if chunk is None else {"dt_s": chunk.dt_s, "rows": chunk.rows.tolist(), **chunk.said},
+        "chunk": None if chunk is None else {"dt_s": chunk.dt_s, "rows": _rows_entry(chunk.rows), **chunk.said},
         "failed": reply.failed,
         "inference_s": reply.inference_s,
     }
+
+
+def _rows_entry(rows: FloatArray) -> list[list[float | str]]:
+    is_finite = np.isfinite(rows).all()
+    entry: list[list[float | str]] = (rows if is_finite else rows.astype(str)).tolist()  # JSON has no other numbers
+    return entry
 
 
 def _guard_entry(decision: GuardDecision) -> Json:
@@ -250,11 +256,18 @@ def _reply(entry: Json) -> ReplyDecision:
         entry["id"],
         entry["t_obs_ns"],
         entry["observation_sha256"],
-        None if chunk is None else Chunk(**{**chunk, "t_obs_ns": entry["t_obs_ns"], "rows": np.array(chunk["rows"])}),
+        None
+        if chunk is None
+        else Chunk(**{**chunk, "t_obs_ns": entry["t_obs_ns"], "rows": np.array(chunk["rows"], float)}),
         entry["chunk_sha256"],
         entry["failed"],
         entry["inference_s"],
     )
+
+
+def _chunk(entry: Json, t_obs_ns: int) -> Chunk:
+    said = {name: value for name, value in entry.items() if name not in ("dt_s", "rows")}
+    return Chunk(t_obs_ns, entry["dt_s"], np.array(entry["rows"], float), **said)
 
 
 def _target(row: FloatArray) -> Target:

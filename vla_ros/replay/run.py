@@ -11,6 +11,7 @@ from vla_ros.contract import Contract
 from vla_ros.control import channels
 from vla_ros.control.policy_state import PolicyConfig
 from vla_ros.errors import BagError, ReplayError
+from vla_ros.garbage import seldom_collected
 from vla_ros.policy.protocol import Policy
 from vla_ros.replay.agreement import Agreement
 from vla_ros.replay.decisions import Decision, Outcome
@@ -85,9 +86,10 @@ class Replay:
         Raises BagError if there are none.
         """
         is_empty = True
-        for decision in self._source.decisions(self.messages(progress)):
-            is_empty = False
-            yield decision
+        with seldom_collected():
+            for decision in self._source.decisions(self.messages(progress)):
+                is_empty = False
+                yield decision
         if is_empty:
             why = "; ".join(filter(None, (self.recording.damage, *self._refusals())))
             nothing = f"bag {self.terms.bag} has nothing to replay from {self._said_interval()}"

@@ -12,10 +12,10 @@ from vla_ros.contract import Contract
 from vla_ros.control import channels
 from vla_ros.errors import BagError, MessageError
 from vla_ros.interface.inputs import Input, guard_table, policy_table
-from vla_ros.interface.reading import from_clock, from_trace
+from vla_ros.interface.reading import from_clock
 from vla_ros.replay.cdr import JOINT_STATE, read_joint_state
 from vla_ros.replay.recording import Recording
-from vla_ros.replay.traces import check_guard_trace, check_policy_trace
+from vla_ros.replay.traces import read_guard_trace, read_policy_trace
 from vla_ros.types import Json, Needs, Sample
 
 POLICY_TRACE, GUARD_TRACE = "policy/trace", "guard/trace"
@@ -124,8 +124,8 @@ class Decoder:
 
 def decode_trace(message: Message, is_guard: bool) -> Json:
     """A tick of the guard or the policy, which has all its fields. Raises MessageError."""
-    trace = from_trace(deserialize(message.data, _STRING))
-    return check_guard_trace(trace) if is_guard else check_policy_trace(trace)
+    text: str = deserialize(message.data, _STRING).data
+    return read_guard_trace(text) if is_guard else read_policy_trace(text)
 
 
 def decode_clock(message: Message) -> int:

@@ -3,95 +3,170 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypedDict, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
 from vla_ros.control.guard_state import Mode
 from vla_ros.errors import MessageError
 from vla_ros.interface.reading import MAX_TEXT
-from vla_ros.types import ACTION_WIDTH, QUATERNION, Json
+from vla_ros.types import ACTION_WIDTH, QUATERNION
 
-_LONGEST_NS = 2**63
-_MOST = 1e9  # of any number, in its unit
 _UNIT_TOLERANCE = 1e-2
-_MODES, _SOURCES = {mode.value for mode in Mode}, {source.value for source in Source}
 
-_Check = Callable[[Any], bool]
-
-
-def check_policy_trace(trace: Json) -> Json:
-    """The same. Raises MessageError for what no policy node writes."""
-    return _checked(trace, _POLICY)
-
-
-def check_guard_trace(trace: Json) -> Json:
-    """The same. Raises MessageError for what no guard writes."""
-    return _checked(trace, _GUARD)
+Instant = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0)]
+Number = Annotated[float, Meta(gt=-1e9, lt=1e9)]
+Instruction = Annotated[str, Meta(max_length=MAX_TEXT)]
+Vector = Annotated[list[Number], Meta(min_length=3, max_length=3)]
+Quaternion = Annotated[list[Number], Meta(min_length=4, max_length=4)]
+Row = Annotated[list[Number], Meta(min_length=ACTION_WIDTH, max_length=ACTION_WIDTH)]
 
 
-def _checked(trace: Json, fields: Iterable[tuple[str, _Check]]) -> Json:
-    for name, is_well in fields:
-        if not is_well(trace.get(name, _ABSENT)):
-            found = "missing" if name not in trace else f"{trace[name]!r:.60}"
-            raise MessageError("bad_trace", f"a trace whose {name!r} is {found}")
+class _HeardTrace(TypedDict):
+    channel: str
+    receive_age_s: Number
+
+
+class InputTrace(_HeardTrace, total=False):
+    """An input of a tick: its stamp, or the value of what has none."""
+
+    stamp_ns: Instant
+    value: Any
+
+
+class ReplyTrace(TypedDict, total=False):
+    """What the worker said: `died`, or all of the first four and `failed`, or those and the last two."""
+
+    died: str
+    id: Count
+    observation_sha256: str
+    started_ns: Instant
+    ended_ns: Instant
+    failed: str
+    inference_s: Number
+    chunk_sha256: str
+
+
+class RequestTrace(TypedDict):
+    """What the worker was asked at a tick."""
+
+    id: Count
+    t_obs_ns: Instant
+
+
+class PolicyTrace(TypedDict):
+    """A tick of the policy node."""
+
+    tick: Count
+    ros_ns: Instant
+    steady_ns: Instant
+    inputs: list[InputTrace]
+    replies: list[ReplyTrace]
+    request: RequestTrace | None
+    in_flight: Count | None
+    instruction: Instruction | None
+    views: list[str]
+    privileged: bool
+    text: str
+    output: Row | None
+
+
+class CommandTrace(TypedDict):
+    """What the robot was sent."""
+
+    position: Vector
+    quaternion: Quaternion
+    linear: Vector
+    angular: Vector
+    gripper: Number | None
+
+
+class GuardTrace(TypedDict):
+    """A tick of the guard node."""
+
+    tick: Count
+    ros_ns: Instant
+    steady_ns: Instant
+    inputs: list[InputTrace]
+    shadow: bool
+    instruction: Instruction | None
+    mode: Mode
+    source: Source
+    text: str
+    clips: list[str]
+    reobserve_after_ns: Instant
+    command: CommandTrace | None
+
+
+Trace = TypeVar("Trace", PolicyTrace, GuardTrace)
+
+
+def read_policy_trace(text: str) -> PolicyTrace:
+    """One line of JSON -> a tick. Raises MessageError for what no policy node writes."""
+    trace = _read(text, _POLICY)
+    if trace["output"] is not None:
+        _require_unit(trace["output"][QUATERNION])
+    for reply in trace["replies"]:
+        kind = next((name for name in ("died", "failed") if name in reply), None)
+        lacks = [name for name in _REPLIES[kind] if name not in reply]
+        if lacks:
+            raise _bad(f"a reply lacks {lacks[0]!r}")
     return trace
 
 
+def read_guard_trace(text: str) -> GuardTrace:
+    """One line of JSON -> a tick. Raises MessageError for what no guard writes."""
+    trace = _read(text, _GUARD)
+    if trace["command"] is not None:
+        _require_unit(trace["command"]["quaternion"])
+    return trace
+
+
+def _read(text: str, decoder: msgspec.json.Decoder[Trace]) -> Trace:
+    try:
+        trace = decoder.decode(text)
+    except msgspec.ValidationError as error:
+        raise _bad(str(error)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MessageError("bad_json", f"a trace that is not JSON: {error}") from None
+    for entry in trace["inputs"]:
+        is_quoted = _QUOTED.get(entry["channel"])
+        if ("stamp_ns" in entry) != (is_quoted is None) or (is_quoted and not is_quoted(entry.get("value", _ABSENT))):
+            raise _bad(f"an input of {entry['channel']!r:.60} that cannot be")
+    return trace
+
+
+def _require_unit(quaternion: list[float]) -> None:
+    if abs(math.hypot(*quaternion) - 1.0) >= _UNIT_TOLERANCE:
+        raise _bad(f"the quaternion {quaternion} is not unit")
+
+
+def _bad(why: str) -> MessageError:
+    return MessageError("bad_trace", f"a trace that no node writes: {why}")
+
+
 _ABSENT = object()
-
-
-def _is_instant(value: Any) -> bool:
-    return type(value) is int and -_LONGEST_NS <= value < _LONGEST_NS
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_bool(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str
 
 
 def _is_instruction(value: Any) -> bool:
     return type(value) is str and len(value) <= MAX_TEXT
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -_MOST < value < _MOST
+def _is_bool(value: Any) -> bool:
+    return type(value) is bool
 
 
 def _is_nothing(value: Any) -> bool:
     return value is None
 
 
-def _optional(is_well: _Check) -> _Check:
-    return lambda value: value is None or is_well(value)
-
-
-def _all(is_well: _Check, count: int | None = None) -> _Check:
-    """A list of what is well, of so many if a count is given."""
-
-    def are_well(value: Any) -> bool:
-        if type(value) is not list or (count is not None and len(value) != count):
-            return False
-        return all(map(is_well, value))
-
-    return are_well
-
-
-def _object(*fields: tuple[str, _Check]) -> _Check:
-    """A JSON object that has all these fields."""
-    return lambda value: type(value) is dict and all(is_well(value.get(name, _ABSENT)) for name, is_well in fields)
-
-
 # What has no stamp is quoted by value.
-_QUOTED: dict[str, _Check] = {
+_QUOTED: dict[str, Callable[[Any], bool]] = {
     channels.COMMAND: _is_instruction,
     channels.TELEOP_DEADMAN: _is_bool,
     channels.EMERGENCY_STOP: _is_bool,
@@ -99,82 +174,6 @@ _QUOTED: dict[str, _Check] = {
     channels.RESET: _is_nothing,
     channels.SIM_RESET: _is_nothing,
 }
-
-
-def _is_input(value: Any) -> bool:
-    if type(value) is not dict or not _is_number(value.get("receive_age_s")):
-        return False
-    channel, stamp_ns = value.get("channel"), value.get("stamp_ns")
-    if type(stamp_ns) is int:
-        return type(channel) is str and channel not in _QUOTED and -_LONGEST_NS <= stamp_ns < _LONGEST_NS
-    is_well = _QUOTED.get(channel) if type(channel) is str else None
-    return is_well is not None and is_well(value.get("value", _ABSENT))
-
-
-def _is_reply(value: Any) -> bool:
-    if type(value) is not dict:
-        return False
-    if "died" in value:
-        return _is_text(value["died"])
-    if "failed" in value:
-        return _is_answered(value) and _is_text(value["failed"])
-    return _is_answered(value) and _is_plan(value)
-
-
-_is_answered = _object(
-    ("id", _is_count), ("observation_sha256", _is_text), ("started_ns", _is_instant), ("ended_ns", _is_instant)
-)
-_is_plan = _object(("inference_s", _is_number), ("chunk_sha256", _is_text))
-_is_vector = _all(_is_number, 3)
-_is_four = _all(_is_number, 4)
-
-
-def _is_quaternion(value: Any) -> bool:
-    return _is_four(value) and abs(math.hypot(*value) - 1.0) < _UNIT_TOLERANCE
-
-
-def _is_row(value: Any) -> bool:
-    return _is_fourteen(value) and _is_quaternion(value[QUATERNION])
-
-
-_is_fourteen = _all(_is_number, ACTION_WIDTH)
-
-_POLICY: tuple[tuple[str, _Check], ...] = (
-    ("tick", _is_count),
-    ("ros_ns", _is_instant),
-    ("steady_ns", _is_instant),
-    ("inputs", _all(_is_input)),
-    ("replies", _all(_is_reply)),
-    ("request", _optional(_object(("id", _is_count), ("t_obs_ns", _is_instant)))),
-    ("in_flight", _optional(_is_count)),
-    ("instruction", _optional(_is_instruction)),
-    ("views", _all(_is_text)),
-    ("privileged", _is_bool),
-    ("text", _is_text),
-    ("output", _optional(_is_row)),
-)
-_GUARD: tuple[tuple[str, _Check], ...] = (
-    ("tick", _is_count),
-    ("ros_ns", _is_instant),
-    ("steady_ns", _is_instant),
-    ("inputs", _all(_is_input)),
-    ("shadow", _is_bool),
-    ("instruction", _optional(_is_instruction)),
-    ("mode", lambda value: _is_text(value) and value in _MODES),
-    ("source", lambda value: _is_text(value) and value in _SOURCES),
-    ("text", _is_text),
-    ("clips", _all(_is_text)),
-    ("reobserve_after_ns", _is_instant),
-    (
-        "command",
-        _optional(
-            _object(
-                ("position", _is_vector),
-                ("quaternion", _is_quaternion),
-                ("linear", _is_vector),
-                ("angular", _is_vector),
-                ("gripper", _optional(_is_number)),
-            )
-        ),
-    ),
-)
+_ANSWERED = ("id", "observation_sha256", "started_ns", "ended_ns")
+_REPLIES = {"died": (), "failed": _ANSWERED, None: (*_ANSWERED, "inference_s", "chunk_sha256")}
+_POLICY, _GUARD = msgspec.json.Decoder(PolicyTrace), msgspec.json.Decoder(GuardTrace)

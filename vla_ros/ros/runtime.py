@@ -27,6 +27,7 @@ from rclpy.timer import Timer
 from rclpy.utilities import remove_ros_args, try_shutdown
 
 from vla_ros.errors import VlaRosError
+from vla_ros.garbage import seldom_collected
 from vla_ros.ros import messages
 from vla_ros.types import Now
 
@@ -124,8 +125,9 @@ def _spin(node: Node, stopped: _Stop) -> None:
     # A guard condition counts as work, so triggering it makes a waiting spin_once return.
     stopped.on_set(node.create_guard_condition(lambda: None).trigger)
     try:
-        while not stopped.is_set():
-            executor.spin_once()
+        with seldom_collected():
+            while not stopped.is_set():
+                executor.spin_once()
     finally:
         executor.remove_node(node)
         executor.shutdown()
