@@ -72,12 +72,24 @@ def test_jpeg_that_does_not_decode_ends_with_the_plan_before_it(rig: Rig, table:
     expect_recovery(rig, fault_ns, rig.spoil(""))
 
 
-def test_joints_with_limits_are_missed_by_the_guard(rig: Rig, table: Table) -> None:
-    fault_ns = rig.spoil("joint_states drop")
+@pytest.mark.parametrize("fault", ["drop", "delay", "duplicate", "torn"])
+def test_joints_with_limits_are_missed_by_the_guard(rig: Rig, table: Table, fault: str) -> None:
+    fault_ns = rig.spoil(f"joint_states {fault}")
     bound = Bound(rig.contract.feedback.joint_states.max_age_s)
     says = (GUARD, "a joint is near its limit, or not heard (joint_states")
-    table.add(expect_stop(rig, "joint_states drop (limits given)", fault_ns, bound, says))
+    table.add(expect_stop(rig, f"joint_states {fault} (limits given)", fault_ns, bound, says))
     expect_recovery(rig, fault_ns, rig.spoil(""))
+
+
+def test_frozen_joints_with_fresh_stamps_latch_where_limits_rely_on_them(rig: Rig, table: Table) -> None:
+    fault_ns = rig.spoil("joint_states freeze")
+    bound = Bound(0.0, rig.contract.feedback.joint_states.max_age_s)  # by stamps
+    says = (GUARD, "the joint states are frozen")
+    table.add(expect_stop(rig, "joint_states freeze (limits given)", fault_ns, bound, says))
+    rig.spoil("")
+    assert rig.reset().success
+    wait_for(lambda: "nobody in command: disarmed" in rig.records.newest(GUARD), what="a reset leaves it disarmed")
+    rig.get_going()
 
 
 def test_reset_of_the_simulation_disarms_and_voids_all_that_was_for_the_last_world(rig: Rig) -> None:

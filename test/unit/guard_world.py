@@ -192,7 +192,8 @@ class GuardWorld:
         samples = [self._sample(channels.EE_POSE, measured, stamp_ns)]
         names = tuple(self.config.contract.limits.joints)
         if names and self.joint is not None:
-            joints = JointState(names, np.full(len(names), self.joint))
+            trembling = 0.0 if self.is_stuck else 1e-6 * self.random.random()
+            joints = JointState(names, np.full(len(names), self.joint + trembling))
             samples.append(self._sample(channels.JOINT_STATES, joints, stamp_ns))
         return samples
 

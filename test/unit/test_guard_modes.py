@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from builders import GuardBench, pose, twist, twist_contract, with_limits, with_required_emergency_stop
 
+from vla_ros.contract import JointLimit
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
 from vla_ros.control.guard_rules import why_not_arm, why_not_reset
 from vla_ros.control.guard_state import Mode
 from vla_ros.control.safety import is_at_rest
+from vla_ros.types import JointState
 
 
 def test_nothing_moves_before_arming_teleop_included():
@@ -224,6 +226,17 @@ def test_a_measured_pose_that_repeats_itself_while_the_command_turns_latches():
     bench.held_deadman, bench.teleop_twist = True, twist(angular=(0.0, 0.0, 0.3))
     bench.run(bench.config.contract.feedback.ee_pose.max_age_s + 0.3)
     assert bench.state.mode is Mode.LATCHED and "frozen" in bench.text
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_joint_states_that_repeat_themselves_while_the_command_moves_latch_where_limits_rely_on_them(is_frozen: bool):
+    bench = GuardBench(with_limits(joints={"right_j1": JointLimit(-1.0, 1.0)}, joint_margin=0.1)).armed()
+    bench.held_deadman, bench.teleop_twist = True, twist(x=0.4)
+    for tick in range(round(1.5 * bench.config.contract.feedback.joint_states.max_age_s / bench.period_s)):
+        joints = np.array([0.5 if is_frozen else 0.5 + 1e-9 * tick])
+        bench.hear(channels.JOINT_STATES, JointState(("right_j1",), joints), bench.ros_ns).tick()
+    assert (bench.state.mode is Mode.LATCHED) == is_frozen
+    assert ("the joint states are frozen" in bench.text) == is_frozen
 
 
 @pytest.mark.parametrize("rested_s", [0.0, 5.0])

@@ -16,7 +16,7 @@ from vla_ros.control.clock import Tick, advance
 from vla_ros.control.guard_report import GuardResult
 from vla_ros.control.guard_rules import (
     emergency_stop,
-    follow_still_robot,
+    follow_still_feedback,
     following_error,
     frozen_feedback,
     policy_claim,
@@ -152,8 +152,8 @@ def _latched(state: GuardState, why: str) -> GuardState:
 def _watch(state: GuardState, now: Now, tick: Tick, config: GuardConfig) -> GuardState:
     """Latch on what must not pass unseen."""
     if state.mode is not Mode.ARMED:
-        return replace(state, still=None)
-    state = replace(state, still=follow_still_robot(state, tick.dt_s))
+        return replace(state, still={}) if state.still else state
+    state = replace(state, still=follow_still_feedback(state, tick.dt_s, config.contract))
     why = (
         emergency_stop(state, now, config.contract) or following_error(state, config) or frozen_feedback(state, config)
     )

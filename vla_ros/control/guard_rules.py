@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+
+import numpy as np
 
 from vla_ros.contract import Contract
 from vla_ros.control import channels
@@ -15,12 +17,12 @@ from vla_ros.control.arbiter import (
     Source,
 )
 from vla_ros.control.frozen import MOVED_M
-from vla_ros.control.guard_state import GuardConfig, GuardState, Mode, StillRobot
+from vla_ros.control.guard_state import GuardConfig, GuardState, Mode, StillFeedback
 from vla_ros.control.intents import Intent, Move, Reason, Stop, Track
 from vla_ros.control.safety import distance, is_at_rest
 from vla_ros.control.streams import MAX_FUTURE_S, age_text, is_fresh, receive_age_s
 from vla_ros.geometry import length, zero_twist
-from vla_ros.types import NS_PER_S, Now, Pose, instruction_hash, is_hold
+from vla_ros.types import NS_PER_S, FloatArray, JointState, Now, Pose, instruction_hash, is_hold
 
 _MOVED_RAD = 0.05
 
@@ -52,33 +54,58 @@ def following_error(state: GuardState, config: GuardConfig) -> str:
     return ""
 
 
-def follow_still_robot(state: GuardState, dt_s: float) -> StillRobot | None:
-    """How far the command has moved since it set off, or since the measured pose last changed by a single bit."""
-    measured, still, motion = state.streams.newest(channels.EE_POSE), state.still, state.motion
-    if measured is None or measured.stamp_ns is None or motion is None:
-        return None
-    if still is None or is_at_rest(motion.twist) or _differ(measured.value, still.pose):
-        return StillRobot(measured.value, measured.stamp_ns)
-    return replace(
-        still,
-        moved_m=still.moved_m + dt_s * length(motion.twist.linear),
-        moved_rad=still.moved_rad + dt_s * length(motion.twist.angular),
-    )
+def follow_still_feedback(state: GuardState, dt_s: float, contract: Contract) -> Mapping[str, StillFeedback]:
+    """How far the command has moved since it set off, or since a feedback last changed by a single bit."""
+    motion = state.motion
+    if motion is None:
+        return {}
+    found = {}
+    is_resting = is_at_rest(motion.twist)
+    for channel in _believed(contract):
+        heard, still = state.streams.newest(channel), state.still.get(channel)
+        if heard is None or heard.stamp_ns is None:
+            continue
+        numbers = _numbers(heard.value)
+        if still is None or is_resting or not np.array_equal(numbers, still.numbers):
+            found[channel] = StillFeedback(numbers, heard.stamp_ns)
+        else:
+            moved_m = still.moved_m + dt_s * length(motion.twist.linear)
+            moved_rad = still.moved_rad + dt_s * length(motion.twist.angular)
+            found[channel] = StillFeedback(numbers, still.since_ns, moved_m, moved_rad)
+    return found
 
 
 def frozen_feedback(state: GuardState, config: GuardConfig) -> str:
-    """Why the measured pose is not believed, however fresh its stamps; empty if it is.
+    """Which feedback is not believed, however fresh its stamps; empty if all is.
 
     No sensor repeats itself to the last bit while the robot moves.
     """
-    measured, still = state.streams.newest(channels.EE_POSE), state.still
-    if config.shadow or still is None or measured is None or measured.stamp_ns is None:
+    if config.shadow:
         return ""
-    repeated_s = (measured.stamp_ns - still.since_ns) / NS_PER_S
-    has_moved = still.moved_m > MOVED_M or still.moved_rad > _MOVED_RAD
-    if repeated_s <= config.contract.feedback.ee_pose.max_age_s or not has_moved:
-        return ""
-    return f"the measured pose is frozen while the command moved {still.moved_m:.3f} m, {still.moved_rad:.3f} rad"
+    for channel, (name, max_age_s) in _believed(config.contract).items():
+        heard, still = state.streams.newest(channel), state.still.get(channel)
+        if still is None or heard is None or heard.stamp_ns is None:
+            continue
+        repeated_s = (heard.stamp_ns - still.since_ns) / NS_PER_S
+        has_moved = still.moved_m > MOVED_M or still.moved_rad > _MOVED_RAD
+        if repeated_s > max_age_s and has_moved:
+            return f"{name} frozen while the command moved {still.moved_m:.3f} m, {still.moved_rad:.3f} rad"
+    return ""
+
+
+def _believed(contract: Contract) -> Mapping[str, tuple[str, float]]:
+    """The feedback on which the guard relies, by channel: how a sentence about it begins, and its largest age [s]."""
+    feedback = contract.feedback
+    pose = {channels.EE_POSE: ("the measured pose is", feedback.ee_pose.max_age_s)}
+    if contract.limits.joint_margin is None:
+        return pose
+    return {**pose, channels.JOINT_STATES: ("the joint states are", feedback.joint_states.max_age_s)}
+
+
+def _numbers(value: Pose | JointState) -> FloatArray:
+    if isinstance(value, JointState):
+        return value.positions
+    return np.concatenate([value.position, value.quaternion])
 
 
 def target_jump(state: GuardState, target: Track, contract: Contract) -> str:
@@ -92,10 +119,6 @@ def target_jump(state: GuardState, target: Track, contract: Contract) -> str:
     if radians > limits.max_target_jump_rad:
         return f"target {radians:.3f} rad away exceeds {limits.max_target_jump_rad} rad"
     return ""
-
-
-def _differ(first: Pose, second: Pose) -> bool:
-    return bool((first.position != second.position).any() or (first.quaternion != second.quaternion).any())
 
 
 def joint_near_limit(state: GuardState, now: Now, contract: Contract) -> str:

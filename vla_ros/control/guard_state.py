@@ -13,7 +13,7 @@ from vla_ros.control.intents import Reason, Stop
 from vla_ros.control.joining import PolicyTarget
 from vla_ros.control.safety import Motion
 from vla_ros.control.streams import Streams
-from vla_ros.types import Pose
+from vla_ros.types import FloatArray
 
 # How the names of counts begin: of stops, by their reason, and of ticks on which a limit acted.
 STOPPED, CLIPPED = "stopped: ", "clipped: "
@@ -44,10 +44,10 @@ class GuardConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class StillRobot:
-    """The measured pose has been exactly this since a stamp, while the command moved so far without a rest."""
+class StillFeedback:
+    """A feedback's numbers have been exactly these since a stamp, while the command moved so far without a rest."""
 
-    pose: Pose
+    numbers: FloatArray
     since_ns: int
     moved_m: float = 0.0
     moved_rad: float = 0.0
@@ -60,6 +60,7 @@ _AT_START = Decision(Source.NOBODY, Stop(Reason.DISARMED))
 class GuardState:
     """motion: what is commanded, None until the robot has been seen; latched_by: why, in words.
 
+    still: feedback that repeats itself, by channel; empty while disarmed.
     is_sending: whether the last tick sent the robot a command.
     is_gripper_commanded: whether somebody in command has asked for an opening since arming; none is sent before.
     policy: the newest complete set of the policy, kept while it ages and newer sets stay incomplete.
@@ -72,7 +73,7 @@ class GuardState:
     mode: Mode = Mode.DISARMED
     latched_by: str = ""
     motion: Motion | None = None
-    still: StillRobot | None = None
+    still: Mapping[str, StillFeedback] = field(default_factory=dict)
     is_sending: bool = False
     is_gripper_commanded: bool = False
     policy: PolicyTarget | None = None
