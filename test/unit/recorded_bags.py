@@ -143,13 +143,14 @@ def said_by(recording: Recording, told: Sequence[tuple[float, str]] = ()) -> Ite
     told: instructions, and when they were given [s].
     """
     waiting = [Said("/command", at(seconds), text(words)) for seconds, words in told]
+    instruction = None
     yield from waiting
     for sample in recording.samples():
         stamp_ns, value = sample.stamp_ns or 0, sample.value
         if sample.channel == COMMANDED:
             heard = [one.message.data for one in waiting if one.received_ns <= stamp_ns]
-            waiting = waiting[len(heard) :]
-            yield from commanded(value.motion, value.source.value, stamp_ns, sample.received_ns, heard)
+            waiting, instruction = waiting[len(heard) :], heard[-1] if heard else instruction
+            yield from commanded(value.motion, value.source.value, stamp_ns, sample.received_ns, instruction)
         elif isinstance(value, Frame):
             topic = small_contract().cameras[sample.channel.removeprefix("camera/")].topic
             yield Said(f"/{topic}", sample.received_ns, image(value.pixels, stamp_ns))
@@ -160,11 +161,23 @@ def said_by(recording: Recording, told: Sequence[tuple[float, str]] = ()) -> Ite
 
 
 def commanded(
-    motion: Motion | None, source: str, stamp_ns: int, received_ns: int, heard: Iterable[str] = ()
+    motion: Motion | None, source: str, stamp_ns: int, received_ns: int, instruction: str | None = None
 ) -> Iterator[Said]:
-    """A tick of the guard: what the robot hears, and its trace. heard: instructions that came with it."""
-    inputs = [{"channel": "command", "value": words} for words in heard]
-    trace: dict[str, Any] = {"ros_ns": stamp_ns, "source": source, "command": None, "inputs": inputs}
+    """A tick of the guard: what the robot hears, and its trace."""
+    trace: dict[str, Any] = {
+        "tick": 1,
+        "ros_ns": stamp_ns,
+        "steady_ns": stamp_ns,
+        "inputs": [],
+        "shadow": False,
+        "instruction": instruction,
+        "mode": "armed",
+        "source": source,
+        "text": f"{source} in command",
+        "clips": [],
+        "reobserve_after_ns": -1,
+        "command": None,
+    }
     yield Said("/teleop/deadman", received_ns - 1, boolean(source == "teleop"))
     if motion is not None:
         trace["command"] = {
@@ -176,6 +189,13 @@ def commanded(
         }
         yield from outputs(motion, stamp_ns, received_ns)
     yield Said("/guard/trace", received_ns, text(json.dumps(trace)))
+
+
+def with_instruction(one: Said, instruction: str) -> Said:
+    """The same, if it is a trace, of a guard that knows of an instruction."""
+    if one.topic != "/guard/trace":
+        return one
+    return replace(one, message=text(json.dumps({**json.loads(one.message.data), "instruction": instruction})))
 
 
 def outputs(motion: Motion, stamp_ns: int, received_ns: int) -> Iterator[Said]:

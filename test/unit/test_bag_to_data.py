@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from recorded_bags import EPOCH_NS, Said, boolean, commanded, image, joint_state, pose_stamped, write_bag
+from recorded_bags import (
+    EPOCH_NS,
+    Said,
+    boolean,
+    commanded,
+    image,
+    joint_state,
+    pose_stamped,
+    with_instruction,
+    write_bag,
+)
 
 from vla_ros import cli
 from vla_ros.contract import Contract
@@ -32,11 +42,11 @@ TAKE = Take(TASK, TASK, Variation("train", 3), seed=3, noise=CALM)
 
 
 class RecordedRobot(SimRobot):
-    """Says what it is told, and what it shows, as a robot's topics would. heard: what the next tick is told to do."""
+    """Says what it is told, and what it shows, as a robot's topics would. instruction: what its guard knows of."""
 
     def __init__(self, contract: Contract) -> None:
         self.said: list[Said] = []
-        self.heard: list[str] = []
+        self.instruction: str | None = None
         self._contract = contract
         super().__init__(TASK, TAKE.variation, VIEWS, (SIZE_PX, SIZE_PX))
 
@@ -63,8 +73,7 @@ class RecordedRobot(SimRobot):
         motion = Motion(
             Pose(state.commanded.position, state.commanded.quaternion), Twist(velocity, np.zeros(3)), gripper
         )
-        self.said.extend(commanded(motion, "policy", now_ns, now_ns, self.heard))
-        self.heard = []
+        self.said.extend(commanded(motion, "policy", now_ns, now_ns, self.instruction))
         super().step(commanded_position, gripper)
 
 
@@ -87,14 +96,13 @@ def both(contract: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     robot = RecordedRobot(robot_contract)
     with robot:
         demonstration = demonstrate(robot, TAKE, robot_contract.limits)
-        record, robot.heard = record_of(demonstration, schema), ["stop"]
+        record, shown, robot.instruction = record_of(demonstration, schema), len(robot.said), "stop"
         for _ in range(40):  # the robot is held where it is, until all that was before is certain
             robot.step(robot.state().commanded.position, 0.5)
-        said = robot.said
+        said = [*(with_instruction(one, record.task) for one in robot.said[:shown]), *robot.said[shown:]]
     with DatasetWriter(folder / "collected", schema) as writer:
         writer.add(record)
-    told = commanded(None, "nobody", EPOCH_NS - 1, EPOCH_NS - 1, [record.task])
-    bag = write_bag(folder / "bag", [*told, *said])
+    bag = write_bag(folder / "bag", said)
     arguments = ["--output", str(folder / "recorded"), "--contract", str(contract)]
     assert cli.main(["dataset", "from-bag", str(bag), *arguments]) == 0
     return folder / "collected", folder / "recorded"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from vla_ros.bringup import BringUp, Value, node_parameters, node_processes, ros
 from vla_ros.commands import where
 from vla_ros.commands.nodes import NODES
 
-COMMANDS = ("demo", "check", "up", "policies", "arm", "say", "disarm", "reset", "status", "wait", "restart")
+(_SUBPARSERS,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
+COMMANDS = tuple(name for name in _SUBPARSERS.choices if name not in NODES)
 SIM_CONTRACT = Path(__file__).parents[2] / "config" / "sawyer_sim.yaml"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,17 @@ import numpy as np
 import pytest
 import yaml
 from builders import pose_contract
-from recorded_bags import Said, boolean, header, pose_stamped, said_by, takeover_in_simulation, text, write_bag
+from recorded_bags import (
+    Said,
+    boolean,
+    header,
+    pose_stamped,
+    said_by,
+    takeover_in_simulation,
+    text,
+    with_instruction,
+    write_bag,
+)
 from recorded_builders import FRAME_NS, SPEED_M_S, Recording, at, picture, small_contract, where
 
 from vla_ros import cli
@@ -134,14 +145,10 @@ def test_an_instruction_that_the_recorder_missed_is_known_from_the_guards_trace(
     assert from_bag(contract, tmp_path / "data", path) == 0
     said = [one for one in said_by(Recording(2.0)) if one.topic != "/guard/trace"]
     traces = [one for one in said_by(Recording(2.0)) if one.topic == "/guard/trace"]
-    known = [replace(one, message=with_instruction(one.message, "pull")) for one in traces]
+    known = [with_instruction(one, "pull") for one in traces]
     assert from_bag(contract, tmp_path / "data", write_bag(tmp_path / "known", [*said, *known])) == 0
     episodes = Dataset.open(tmp_path / "data").episodes
     assert [(episode.task, episode.length) for episode in episodes] == [("push", 19), ("pull", 19)]
-
-
-def with_instruction(message: Any, words: str) -> Any:
-    return text(json.dumps({**json.loads(message.data), "instruction": words}))
 
 
 def test_what_is_left_out_is_counted(contract: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,6 +213,28 @@ def test_a_damaged_bag_is_used_up_to_the_damage(
     assert from_bag(contract, tmp_path / "data", path) == 0
     assert "is damaged and was read up to" in capsys.readouterr().out
     assert 50 < Dataset.open(tmp_path / "data").frames < 300
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"command": {"position": [0.0, 0.0]}},
+        {"command": {"position": ["NaN"] * 3, "quaternion": [0.0, 0.0, 0.0, 1.0]}},
+        {"ros_ns": 1e999},
+        {"source": "the cat"},
+    ],
+    ids=["short", "no numbers", "endless", "nobody known"],
+)
+def test_traces_that_no_guard_writes_are_counted_and_left_out(
+    spoilt: dict[str, Any], contract: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = list(said_by(Recording(2.0), ((-0.5, "push"),)))
+    for index, one in enumerate(said):
+        if one.topic == "/guard/trace" and one.received_ns > at(1.0):
+            said[index] = replace(one, message=text(json.dumps({**json.loads(one.message.data), **spoilt})))
+    assert from_bag(contract, tmp_path / "data", write_bag(tmp_path / "bag", said)) == 0
+    assert re.search(r"guard/trace: bad_(trace|json) \(\d+\)", capsys.readouterr().out)
+    assert 0 < Dataset.open(tmp_path / "data").frames < 15  # of 19
 
 
 @pytest.mark.parametrize(

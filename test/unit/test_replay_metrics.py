@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +22,13 @@ from replay_builders import (
     motion,
     perfect,
     policy_tick,
+    reply,
     with_chunks,
     with_guard,
 )
 
 from vla_ros.geometry import from_rotation_vector, multiply, rotation_between
+from vla_ros.replay.decision_log import read_log, write_log
 from vla_ros.replay.decisions import Instructed, RecordedCommand, Replayed, ReplyDecision
 from vla_ros.replay.judging.action_errors import compare, over_horizon
 from vla_ros.replay.judging.catalogue import METRICS, measure
@@ -165,6 +170,51 @@ def test_failed_answers_are_counted_and_are_no_inference() -> None:
     assert metric(replayed, "policy_failures") == 1.0
     assert judge(replayed).metrics["inference_mean"] is None
     assert metric(replayed, "latency_mean") == pytest.approx(0.0125)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda plan: replace(plan, rows=plan.rows[:, :7]),
+        lambda plan: replace(plan, rows=np.zeros_like(plan.rows)),
+        lambda plan: replace(plan, rows=plan.rows + np.nan),
+        lambda plan: replace(plan, rows=plan.rows * np.inf),
+        lambda plan: replace(plan, rows=plan.rows[:0]),
+        lambda plan: replace(plan, rows=plan.rows + 1e7),
+        lambda plan: replace(plan, dt_s=0.0),
+        lambda plan: replace(plan, dt_s=math.inf),
+        lambda plan: replace(plan, dt_s=math.nan),
+    ],
+    ids=["narrow", "no rotation", "NaN", "infinite", "empty", "huge", "no time", "endless", "dt NaN"],
+)
+def test_a_chunk_that_no_robot_can_follow_is_a_failure_and_nothing_is_measured_of_it(
+    spoil: Callable[[Chunk], Chunk], tmp_path: Path
+) -> None:
+    replayed = perfect()
+    policy = list(replayed.policy)
+    index = next(index for index, tick in enumerate(policy) if tick.replies)
+    answer = policy[index].replies[0]
+    with np.errstate(invalid="ignore"):
+        policy[index] = replace(policy[index], replies=(replace(answer, chunk=spoil(answer.chunk)),))
+    judged = judge(replace(replayed, policy=tuple(policy)))
+    usual = judge(replayed)
+    assert judged.metrics["policy_failures"] == 1.0
+    assert judged.metrics["compared_rows"] == usual.metrics["compared_rows"] - CHUNK_ROWS
+    assert json.loads(json.dumps(judged.metrics, allow_nan=False)) == pytest.approx(
+        {**usual.metrics, "policy_failures": 1.0, "compared_rows": judged.metrics["compared_rows"]}
+    )
+    write_log(tmp_path / "log", replace(replayed, policy=tuple(policy)))
+    assert judge(read_log(tmp_path / "log", replayed.contract)).metrics == judged.metrics
+
+
+def test_an_answer_that_is_almost_too_late_is_a_near_miss() -> None:
+    patience_s = perfect().contract.timeouts.inference_s
+    late = round(0.95 * patience_s / 0.0125)
+    asked = policy_tick(0, requested_t_obs_ns=at(0).ros_ns)
+    ticks = (asked, *(policy_tick(tick) for tick in range(1, late)), policy_tick(late, replies=(reply(chunk(0)),)))
+    judged = judge(replace(perfect(), policy=ticks))
+    assert judged.metrics["patience_used_max"] == pytest.approx(0.95, abs=0.03)
+    assert judged.interventions["near miss: an answer is late"] == 1
 
 
 def test_silence_is_counted_by_cause_and_only_under_an_instruction() -> None:

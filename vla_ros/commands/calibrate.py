@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vla_ros.model.surprise import Calibration
     from vla_ros.types import FloatArray
 
-_INSTALL = "pip install metaworld packaging tqdm rosbags mcap mcap-ros2-support"
+_INSTALL = "pip install metaworld packaging tqdm rosbags mcap msgspec"
 _LATENCY_S = 0.05  # of inference; how surprised a policy is hardly depends on it
 _FIRST = 300_000  # of the training split's worlds: none of those that anything is learned from or measured in
 _DESCRIPTION = """\

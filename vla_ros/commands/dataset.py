@@ -60,7 +60,7 @@ def add_parsers(subparsers: Any) -> None:
     inspect.add_argument("--json", action="store_true", help="print JSON instead of tables")
     inspect.set_defaults(run=_guarded, action=_inspect, install="pip install pyarrow tqdm")
     from_bag.add_parser(actions).set_defaults(
-        run=_guarded, action=from_bag.from_bag, install="pip install pyarrow tqdm rosbags mcap"
+        run=_guarded, action=from_bag.from_bag, install="pip install pyarrow tqdm rosbags mcap msgspec"
     )
 
 

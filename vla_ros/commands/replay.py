@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vla_ros.replay.subject import Subject
     from vla_ros.replay.summary import Summary
 
-_INSTALL = "pip install rosbags mcap mcap-ros2-support tqdm"
+_INSTALL = "pip install rosbags mcap msgspec tqdm"
 _CONTRACT = "sawyer_sim"
 _RESULT, _PAGE = "replay.json", "report.html"
 _DESCRIPTION = """\

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +46,7 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument(
         "--bags", nargs="+", type=Path, default=[], metavar="BAG", help="recordings to learn from as well"
     )
+    parser.add_argument("--namespace", default="", metavar="NS", help="of the robot's topics in the recordings")
     parser.add_argument("--threads", type=count, metavar="N", help="of the CPU (one per core)")
     parser.set_defaults(run=_run)
 
@@ -87,19 +87,20 @@ def _train(args: argparse.Namespace) -> int:
     if args.threads:
         use_threads(args.threads)
     if args.bags:
-        recipe = _with_recordings(recipe, args.bags, contract, output / _RECORDED)
+        recipe = _with_recordings(recipe, args, contract, output / _RECORDED)
     bags = ["--bags", *map(str, args.bags)] if args.bags else []
+    bags += ["--namespace", args.namespace] if args.namespace else []
     record = {"command": " ".join(["vla_ros", "train", args.recipe, *bags])}
     checkpoint = train(recipe, contract, output, record, _rollouts(recipe))
     sys.stdout.write(f"done: {checkpoint}\n")
     return 0
 
 
-def _with_recordings(recipe: Recipe, bags: Sequence[Path], contract: Contract, folder: Path) -> Recipe:
+def _with_recordings(recipe: Recipe, args: argparse.Namespace, contract: Contract, folder: Path) -> Recipe:
     """The same recipe on one more dataset, made of the bags. Raises VlaRosError."""
     from vla_ros.commands.from_bag import add_recordings
     from vla_ros.data.reader import Dataset
     from vla_ros.learning.recorded.alignment import Plan
 
-    add_recordings(bags, folder, Plan(contract, Dataset.open(Path(recipe.data[0])).fps))
+    add_recordings(args.bags, folder, Plan(contract, Dataset.open(Path(recipe.data[0])).fps), args.namespace)
     return replace(recipe, data=(*recipe.data, str(folder)))

@@ -166,8 +166,8 @@ def _reply_words(entry: Json) -> tuple[str, str, str]:
 
 def _guard_differences(trace: Json, decision: GuardDecision) -> Iterator[str]:
     for name, live, again in (
-        ("mode", trace["mode"], decision.mode),
-        ("source", trace["source"], decision.source),
+        ("mode", trace["mode"].value, decision.mode),
+        ("source", trace["source"].value, decision.source),
         ("text", trace["text"], decision.text),
         ("clips", tuple(trace["clips"]), decision.clips),
     ):

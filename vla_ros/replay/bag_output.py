@@ -112,8 +112,8 @@ def _decided(replayed: Replayed) -> Iterator[tuple[int, str, bytes]]:
         if spoken.target is not None:
             yield at_ns, POLICY_POSE, builder.pose(spoken.target.pose, at_ns)
         for reply in spoken.replies:
-            if reply.chunk is not None:
-                yield at_ns, PLAN, builder.path(reply.chunk)
+            if (plan := reply.plan) is not None:
+                yield at_ns, PLAN, builder.path(plan)
     yield from _statuses(builder, replayed)
 
 

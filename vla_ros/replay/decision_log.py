@@ -6,6 +6,7 @@ Identical replays give identical bytes. The last line says how the replay ended;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -187,16 +188,17 @@ def _reply_entry(reply: ReplyDecision) -> Json:
         "t_obs_ns": reply.t_obs_ns,
         "observation_sha256": reply.observation_sha256,
         "chunk_sha256": reply.chunk_sha256,
-        "chunk": None if chunk is None else {"dt_s": chunk.dt_s, "rows": _rows_entry(chunk.rows), **chunk.said},
+        "chunk": None if chunk is None else _chunk_entry(chunk),
         "failed": reply.failed,
         "inference_s": reply.inference_s,
     }
 
 
-def _rows_entry(rows: FloatArray) -> list[list[float | str]]:
-    is_finite = np.isfinite(rows).all()
-    entry: list[list[float | str]] = (rows if is_finite else rows.astype(str)).tolist()  # JSON has no other numbers
-    return entry
+def _chunk_entry(chunk: Chunk) -> Json:
+    is_finite = math.isfinite(chunk.dt_s) and np.isfinite(chunk.rows).all()
+    if is_finite:
+        return {"dt_s": chunk.dt_s, "rows": chunk.rows.tolist(), **chunk.said}
+    return {"dt_s": str(chunk.dt_s), "rows": chunk.rows.astype(str).tolist(), **chunk.said}  # JSON has no such numbers
 
 
 def _guard_entry(decision: GuardDecision) -> Json:
@@ -256,9 +258,7 @@ def _reply(entry: Json) -> ReplyDecision:
         entry["id"],
         entry["t_obs_ns"],
         entry["observation_sha256"],
-        None
-        if chunk is None
-        else Chunk(**{**chunk, "t_obs_ns": entry["t_obs_ns"], "rows": np.array(chunk["rows"], float)}),
+        None if chunk is None else _chunk(chunk, entry["t_obs_ns"]),
         entry["chunk_sha256"],
         entry["failed"],
         entry["inference_s"],
@@ -267,7 +267,7 @@ def _reply(entry: Json) -> ReplyDecision:
 
 def _chunk(entry: Json, t_obs_ns: int) -> Chunk:
     said = {name: value for name, value in entry.items() if name not in ("dt_s", "rows")}
-    return Chunk(t_obs_ns, entry["dt_s"], np.array(entry["rows"], float), **said)
+    return Chunk(t_obs_ns, float(entry["dt_s"]), np.array(entry["rows"], float), **said)
 
 
 def _target(row: FloatArray) -> Target:

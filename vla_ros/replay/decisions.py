@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vla_ros.contract import Contract
+from vla_ros.control.chunks import validate_chunk
 from vla_ros.control.safety import Motion
+from vla_ros.errors import PolicyError
 from vla_ros.types import Chunk, Json, Now, Target
 
 
@@ -27,6 +29,17 @@ class ReplyDecision:
     chunk_sha256: str
     failed: str
     inference_s: float
+
+    @property
+    def plan(self) -> Chunk | None:
+        """The chunk, if it is one that a robot can follow; see `validate_chunk`."""
+        if self.chunk is None:
+            return None
+        try:
+            validate_chunk(self.chunk)
+        except PolicyError:
+            return None
+        return self.chunk
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from vla_ros.contract import Contract
 from vla_ros.control import channels
-from vla_ros.control.arbiter import Decision, Source
+from vla_ros.control.arbiter import Decision
 from vla_ros.control.guard import guard_step
 from vla_ros.control.guard_state import GuardConfig, GuardState, Mode
 from vla_ros.control.intents import Reason, Stop
@@ -64,11 +64,11 @@ def _state_after(trace: Json) -> GuardState:
     motion = None if trace["command"] is None else read_motion(trace["command"])
     return GuardState(
         streams=instructed(trace["instruction"], now),
-        mode=Mode(trace["mode"]),
+        mode=trace["mode"],
         motion=motion,
         is_sending=motion is not None,
         is_gripper_commanded=motion is not None and motion.gripper is not None,
-        decision=Decision(Source(trace["source"]), Stop(Reason.POLICY_AWAITED)),
+        decision=Decision(trace["source"], Stop(Reason.POLICY_AWAITED)),
         reobserve_after_ns=trace["reobserve_after_ns"],
     )
 

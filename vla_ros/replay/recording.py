@@ -120,7 +120,7 @@ def _described(folder: Path) -> _Contents:
         end_ns = start_ns + int(described["duration"]["nanoseconds"])
         mode = str(described.get("compression_mode") or "").lower()
         compression = str(described.get("compression_format") or "")
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise BagError(f"{folder / _METADATA} does not describe a bag: {type(error).__name__}: {error}") from error
     if formats:
         raise BagError(f"{folder} holds messages in {', '.join(sorted(formats))}; only cdr is read")

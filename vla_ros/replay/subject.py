@@ -10,6 +10,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import cv2
+
 import vla_ros
 from vla_ros.contract import Contract
 from vla_ros.contract_file import contract_digest, load_contract
@@ -22,7 +24,7 @@ from vla_ros.types import Json
 
 VLA = "vla"
 # What computes pixels, chunks and commands; by the names that packages are installed by.
-_LIBRARIES = ("numpy", "opencv-python-headless", "torch")
+_LIBRARIES = ("numpy", "torch", "transformers")
 _SAMPLE_BYTES = 1 << 20
 
 
@@ -90,6 +92,7 @@ def identity(subject: Subject, bag: Path, latency: Latency | None, given: Json) 
         "versions": {
             "vla_ros": vla_ros.__version__,
             "python": platform.python_version(),
+            "opencv": cv2.__version__,  # also where apt brought it
             **{name: _version(name) for name in _LIBRARIES},
         },
     }

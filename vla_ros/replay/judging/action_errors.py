@@ -53,9 +53,9 @@ class Compared:
 
 
 def chunks_of(replayed: Replayed) -> tuple[Chunk, ...]:
-    """All chunks that reached a tick, in that order."""
-    replies = (reply for tick in replayed.policy for reply in tick.replies)
-    return tuple(reply.chunk for reply in replies if reply.chunk is not None)
+    """All chunks that reached a tick and can be followed, in that order."""
+    plans = (reply.plan for tick in replayed.policy for reply in tick.replies)
+    return tuple(plan for plan in plans if plan is not None)
 
 
 def compare(replayed: Replayed) -> Compared:

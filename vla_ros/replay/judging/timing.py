@@ -10,7 +10,7 @@ import numpy as np
 from vla_ros.replay.decisions import PolicyDecision, Replayed, ReplyDecision
 from vla_ros.replay.judging.commands import instruction_index
 from vla_ros.replay.judging.samples import Quantities, samples
-from vla_ros.types import NS_PER_S, is_hold
+from vla_ros.types import NS_PER_S, Chunk, is_hold
 
 _SILENT = "silent: "
 
@@ -18,17 +18,19 @@ _SILENT = "silent: "
 def timing_quantities(replayed: Replayed) -> Quantities:
     """Latency of each answer, and for each tick under an instruction whether the policy was silent or lacked input."""
     answers = list(_answers(replayed))
+    patience_s = replayed.contract.timeouts.inference_s
     at_ns = [tick.now.ros_ns for _, tick, _ in answers]
     latencies_s = [(tick.now.steady_ns - asked.now.steady_ns) / NS_PER_S for asked, tick, _ in answers]
-    chunks = [(tick, reply) for _, tick, reply in answers if reply.chunk is not None]
-    chunks_ns = [tick.now.ros_ns for tick, _ in chunks]
-    failures = [tick.now.ros_ns for tick in replayed.policy for reply in tick.replies if reply.failed]
+    chunks = [(tick, reply, plan) for _, tick, reply in answers if (plan := reply.plan) is not None]
+    chunks_ns = [tick.now.ros_ns for tick, _, _ in chunks]
+    failures = [tick.now.ros_ns for tick in replayed.policy for reply in tick.replies if reply.plan is None]
     ticks = list(told_ticks(replayed))
     ticks_ns = [tick.now.ros_ns for tick in ticks]
     return {
-        "inference": samples(chunks_ns, [reply.inference_s for _, reply in chunks]),
+        "inference": samples(chunks_ns, [reply.inference_s for _, reply, _ in chunks]),
         "latency": samples(at_ns, latencies_s),
-        "horizon_used": samples(chunks_ns, [_used(tick, reply) for tick, reply in chunks]),
+        "patience_used": samples(at_ns, [latency_s / patience_s for latency_s in latencies_s]),
+        "horizon_used": samples(chunks_ns, [_used(tick, plan) for tick, _, plan in chunks]),
         "policy_failures": samples(failures, [1.0] * len(failures)),
         "silent": samples(ticks_ns, [float(tick.target is None) for tick in ticks]),
         "stale": samples(ticks_ns, [float(bool(tick.stale)) for tick in ticks]),
@@ -67,8 +69,6 @@ def _answers(replayed: Replayed) -> Iterator[tuple[PolicyDecision, PolicyDecisio
             asked[tick.requested_t_obs_ns] = tick
 
 
-def _used(tick: PolicyDecision, reply: ReplyDecision) -> float:
+def _used(tick: PolicyDecision, chunk: Chunk) -> float:
     """Share of a chunk's span that is past when it arrives: beyond 1 there is nothing left to follow."""
-    chunk = reply.chunk
-    assert chunk is not None
     return (tick.now.ros_ns - chunk.t_obs_ns) / max(chunk.end_ns - chunk.t_obs_ns, 1)

@@ -72,7 +72,7 @@ class _Memory:
 
 
 def _mean_inference_s(replayed: Replayed) -> float:
-    taken = [reply.inference_s for tick in replayed.policy for reply in tick.replies if reply.chunk is not None]
+    taken = [reply.inference_s for tick in replayed.policy for reply in tick.replies if reply.plan is not None]
     return sum(taken) / len(taken) if taken else FALLBACK_LATENCY_S
 
 
