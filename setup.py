@@ -63,6 +63,7 @@ EXTRAS = {
         "pytest",
         "pytest-rerunfailures",
         "pytest-timeout",
+        "pytest-xdist",
         "ruff",
         "scikit-image",
         "scipy",

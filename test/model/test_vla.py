@@ -232,7 +232,7 @@ def samples(built: VLAModel) -> tuple[ModelInputs, torch.Tensor]:
     return built.inputs(seen), rows(5, HORIZON, 16)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(150)
 def test_regression_learns_sixteen_samples_by_heart_and_heeds_the_words() -> None:
     built = tiny("regression")
     inputs, target = samples(built)
@@ -248,7 +248,7 @@ def test_regression_learns_sixteen_samples_by_heart_and_heeds_the_words() -> Non
     assert (actions - target).square().mean().sqrt() < 0.05
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_flow_learns_sixteen_samples_by_heart() -> None:
     built = tiny("flow")
     inputs, target = samples(built)

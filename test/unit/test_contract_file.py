@@ -42,6 +42,8 @@ WRONG_VALUES: list[tuple[str, Any, str, str]] = [
     ("name", "", "name", "must be a name"),
     ("command_interface", "velocity", "command_interface", "choices: pose, twist"),
     ("command_interface", True, "command_interface", "choices: pose, twist"),
+    ("drive", "sideways", "drive", "choices: omnidirectional, differential"),
+    ("drive", "differential", "drive", "is differential, which is driven by twists; choices: omnidirectional"),
     ("command_interface", ["pose"], "command_interface", "choices: pose, twist"),
     ("units.length", "mm", "units.length", "choices: m"),
     ("units.angle", "deg", "units.angle", "choices: rad"),
