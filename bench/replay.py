@@ -2,8 +2,9 @@
 
 The policy is `hold`: what it costs to think is not asked here. The bags are of the contract's robot (three raw cameras
 of 128 px at 10 Hz, feedback at 80 Hz) as `vla_ros record` writes them, with the traces of policy and guard, and as
-another recorder would, without. Beside it stands the time of merely reading what the replay reads. Every number comes
-from a process of its own on one core, which writes the decision log as well.
+another recorder would, without. Beside it stands the time of merely reading what the replay reads, and what the whole
+command needs, which keeps all decisions to judge them. Every number comes from a process of its own on one core, which
+writes the decision log as well.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from vla_ros.errors import VlaRosError
 from vla_ros.policy.registry import create_policy
 from vla_ros.replay.decision_log import DecisionLog
 from vla_ros.replay.decisions import Decision
+from vla_ros.replay.one_bag import Order, perform, read_performed
 from vla_ros.replay.run import Replay, Terms
+from vla_ros.replay.subject import Subject
 
 _LEAST_SPEED = 10.0
 _MOST_GROWTH = 1.1
-_READ, _REPLAY = "read", "replay"
+_READ, _REPLAY, _JUDGE = "read", "replay", "judge"
 _TIMEOUT_S = 3600.0
 
 
@@ -73,7 +76,7 @@ def run(options: Options) -> bool:
             folder = Path(directory) / kind.replace(" ", "_")
             folder.mkdir()
             write_bags(folder, load_contract(options.contract), lengths_s, stretch_s, with_traces)
-            for what in (_READ, _REPLAY):
+            for what in (_READ, _REPLAY, _JUDGE):
                 for length in lengths_s:
                     name = f"{kind}, {length}, {what}"
                     passes[name] = _in_process(what, folder / length, options.contract)
@@ -84,7 +87,8 @@ def run(options: Options) -> bool:
 
 def _bars(kind: str, passes: dict[str, Pass]) -> Iterator[Bar]:
     short, long = (passes[f"{kind}, {length}, {_REPLAY}"] for length in ("short", "long"))
-    yield Bar(f"{kind}: speed of the replay", short.speed, _LEAST_SPEED, "x real time", at_least=True)
+    for length, one in (("short", short), ("long", long)):
+        yield Bar(f"{kind}, {length}: speed of the replay", one.speed, _LEAST_SPEED, "x real time", at_least=True)
     yield Bar(f"{kind}: memory for the long bag", long.peak_mb / short.peak_mb, _MOST_GROWTH, "x the short one's")
 
 
@@ -106,14 +110,19 @@ def _in_process(what: str, bag: Path, contract: Path) -> Pass:
 
 
 def main() -> None:
-    """One pass. Arguments: read or replay, the bag, the contract's file. Prints a Pass as JSON."""
-    what, bag, contract = sys.argv[1], Path(sys.argv[2]), load_contract(Path(sys.argv[3]))
+    """One pass. Arguments: read, replay or judge, the bag, the contract's file. Prints a Pass as JSON."""
+    what, bag, file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    contract = load_contract(file)
     replay = Replay(Terms(bag, contract), "hold", create_policy("hold", contract, {}))
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     decisions = 0
     if what == _READ:
         deque(replay.messages(), maxlen=0)
+    elif what == _JUDGE:
+        order = Order(bag.name, bag, bag.with_suffix(".results"), Subject("hold", "hold", {}, file))
+        perform(order)
+        decisions = sum(read_performed(order).facts["ticks"].values())
     else:
         with DecisionLog(bag.with_suffix(".jsonl"), {}) as log:
             decisions = sum(_written(log, decision) for decision in replay.decisions())

@@ -21,8 +21,13 @@ MOVED_M = 0.02
 def follow_still_views(
     still: Mapping[str, StillView], before: Streams, after: Streams, views: Sequence[str]
 ) -> Mapping[str, StillView]:
-    """Note for each view since when its pixels are the same. before, after: the streams around one tick's inputs."""
-    return {**still, **{view: found for view in views if (found := _still_view(still.get(view), before, after, view))}}
+    """Note for each view since when its pixels are the same; the very same notes where no frame has come.
+
+    before, after: the streams around one tick's inputs.
+    """
+    known = {view: (still.get(view), _still_view(still.get(view), before, after, view)) for view in views}
+    news = {view: now for view, (was, now) in known.items() if now is not None and now is not was}
+    return {**still, **news} if news else still
 
 
 def frozen_view(still: Mapping[str, StillView], views: Sequence[str], now: Now, limit_s: float) -> str | None:

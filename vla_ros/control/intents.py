@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -73,7 +73,7 @@ class Track:
         limited = limit_motion(motion, desired, self.gripper, dt_s, contract)
         # A pose faster than the limit was slowed down already, or its lead would decide what is told.
         clips = dict.fromkeys((*too_fast(self.twist, contract.limits), *limited.clips))
-        return replace(limited, clips=tuple(clips))
+        return Limited(limited.motion, tuple(clips))
 
 
 @dataclass(frozen=True, eq=False)

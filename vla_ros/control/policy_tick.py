@@ -53,7 +53,8 @@ def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, con
         receive = _act_on if is_acted_on else _keep
         state = receive(state, samples, now, config.contract)
     still = follow_still_views(state.still_views, before, state.streams, config.needs.views)
-    state = replace(state, still_views=still)
+    if still is not state.still_views:
+        state = replace(state, still_views=still)
 
     t_obs_ns = observed_instant(state, config)
     blind = why_blind(state, t_obs_ns, now, config)
@@ -62,7 +63,7 @@ def policy_tick(state: PolicyState, inputs: Sequence[Sample[Any]], now: Now, con
     output = _output(state, now) if trouble == FINE else None
     if output is None and trouble == FINE:
         trouble = (_why_no_row(state, now), "")
-    if output is not None:
+    if output is not None and output.target.gripper != state.gripper:
         state = replace(state, gripper=output.target.gripper)
     return PolicyResult(state, output, request, trouble, inputs, now, tick.dt_s, config)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def tracking_twist(pose: Pose, target: Pose, target_twist: Twist, limits: Limits
         _shortened(target_twist.linear, limits.max_linear_velocity_m_s),
         _shortened(target_twist.angular, limits.max_angular_velocity_rad_s),
     )
-    inside = np.clip(target.position, limits.workspace_m.min, limits.workspace_m.max)
+    low, high = corners(limits.workspace_m)
+    inside = np.minimum(np.maximum(target.position, low), high)
     linear = _approach(inside - pose.position, limits.max_linear_acceleration_m_s2)
     angular = _approach(rotation_between(pose.quaternion, target.quaternion), limits.max_angular_acceleration_rad_s2)
     return Twist(own.linear + linear, own.angular + angular)
@@ -103,6 +105,12 @@ def distance(first: Pose, second: Pose) -> tuple[float, float]:
     return metres, length(rotation_between(first.quaternion, second.quaternion))
 
 
+@lru_cache(maxsize=8)
+def corners(box: Box) -> tuple[FloatArray, FloatArray]:
+    """The lowest and the highest corner, (3,) each [m]: made once, as every tick needs them. Not to be written to."""
+    return np.array(box.min), np.array(box.max)
+
+
 def _approach(error: FloatArray, acceleration: float) -> FloatArray:
     # sqrt(a d) brakes at half the limit, which leaves the other half to the tick's length and to the target's motion.
     far = length(error)
@@ -128,7 +136,8 @@ def _limit_ahead(
     """
     ahead = x_axis(pose.quaternion)
     wanted, rolling = float(desired @ ahead) * ahead, float(velocity @ ahead) * ahead
-    room = np.where(wanted > 0.0, limits.workspace_m.max - pose.position, pose.position - limits.workspace_m.min)
+    low, high = corners(limits.workspace_m)
+    room = np.where(wanted > 0.0, high - pose.position, pose.position - low)
     bounds = _speed_to_stop_within(room, 0.5 * limits.max_linear_acceleration_m_s2, dt_s)
     shares = bounds / np.maximum(np.abs(wanted), _SLACK)
     shaped = wanted * min(1.0, float(shares[np.abs(wanted) > _SLACK].min(initial=1.0)))
@@ -172,9 +181,10 @@ def _slow_before_walls(
     position: FloatArray, desired: FloatArray, acceleration: float, dt_s: float, box: Box
 ) -> FloatArray:
     """Bound each axis by v <= sqrt(2 a d), at half the limit, so that sliding along a wall stays possible."""
-    upper = _speed_to_stop_within(np.asarray(box.max) - position, 0.5 * acceleration, dt_s)
-    lower = _speed_to_stop_within(position - np.asarray(box.min), 0.5 * acceleration, dt_s)
-    return np.clip(desired, -lower, upper)
+    low, high = corners(box)
+    upper = _speed_to_stop_within(high - position, 0.5 * acceleration, dt_s)
+    lower = _speed_to_stop_within(position - low, 0.5 * acceleration, dt_s)
+    return np.minimum(np.maximum(desired, -lower), upper)
 
 
 def _speed_to_stop_within(room: FloatArray, acceleration: float, dt_s: float) -> FloatArray:
@@ -207,7 +217,8 @@ def _overrun(position: FloatArray, velocity: FloatArray, acceleration: float, dt
     """How far outside the box one tick at `velocity`, then straight braking, would end. -> (3,) [m], 0 inside."""
     speed = length(velocity)
     reached = position + velocity * (dt_s + speed / (2.0 * acceleration))
-    return np.maximum(np.maximum(reached - box.max, box.min - reached), 0.0)
+    low, high = corners(box)
+    return np.maximum(np.maximum(reached - high, low - reached), 0.0)
 
 
 def _braked(velocity: FloatArray, max_change: float) -> FloatArray:

@@ -13,7 +13,7 @@ from vla_ros.contract import Contract, Limits
 from vla_ros.control.arbiter import Source
 from vla_ros.control.guard_state import Mode
 from vla_ros.control.intents import Reason
-from vla_ros.control.safety import distance
+from vla_ros.control.safety import corners, distance
 from vla_ros.replay.decisions import GuardDecision, PolicyDecision, Replayed
 from vla_ros.replay.judging.samples import Quantities, Samples, gathered, samples
 from vla_ros.replay.judging.timing import timing_quantities
@@ -122,8 +122,8 @@ def _jump_used(commanded: Pose, target: Pose, limits: Limits) -> float:
 
 def _room_m(pose: Pose, contract: Contract) -> float:
     """To the nearest wall of the workspace, less than 0 outside [m]."""
-    box = contract.limits.workspace_m
-    return float(np.minimum(pose.position - np.array(box.min), np.array(box.max) - pose.position).min())
+    low, high = corners(contract.limits.workspace_m)
+    return float(np.minimum(pose.position - low, high - pose.position).min())
 
 
 def _begins(used: Samples) -> list[int]:
