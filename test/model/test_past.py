@@ -10,7 +10,7 @@ from model_builders import config, observation, rows
 
 from vla_ros.errors import ModelError
 from vla_ros.model.actions import ActionStatistics
-from vla_ros.model.past import NO_PAST, Look, Past, after
+from vla_ros.model.past import NO_PAST, Look, Past, after, later_after
 from vla_ros.model.vla import VLAModel
 
 SLOTS, HISTORY, SAMPLES = 4, 2, 2
@@ -59,6 +59,20 @@ def test_a_memory_is_what_the_policy_has_written_by_then() -> None:
     assert given is not None and given.used.sum() == SAMPLES * 3
     for part in ("keys", "values", "usage"):
         assert torch.equal(getattr(given, part), getattr(memory, part))
+
+
+def test_a_later_instant_is_perceived_as_the_present_is_and_teaches_nobody_to_see() -> None:
+    """The same looks give the same features, whether they are of the present or of what is foretold."""
+    model = built()
+    looks = both(model, 10), both(model, 20)
+    present, past = both(model, 0).inputs, Past(looks, looks, looks)
+    now = after(past, model, present)
+    later = later_after(past, model, present, now.memory)
+    assert later.history is not None and not later.history.requires_grad
+    with torch.no_grad():
+        seen, foretold = (model.perceive(inputs).memory.pooled for inputs in (now, later))
+        plain = model.perceive(present).memory.pooled
+    assert torch.equal(seen, foretold) and not torch.allclose(seen, plain, atol=1e-5)
 
 
 @torch.no_grad()

@@ -33,10 +33,10 @@ WHITE_BARS = replace(BLACK_BARS, mean=(1.0, 1.0, 1.0))
 TABLE = load_sentences()
 
 
-def maker(data: Any, history: int = 0, memory: str = "none") -> BatchMaker:
+def maker(data: Any, history: int = 0, memory: str = "none", foresees: bool = False) -> BatchMaker:
     """Of a network that only says what it wants, and takes sentences as they are; cameras at 10 Hz."""
     decoder, fusion = SimpleNamespace(horizon=4, dt_s=0.05), SimpleNamespace(history=history)
-    others = {"axes": "base", "plans": False, "foresees": False, "subtasks": (), "tasks": (), "classes": ()}
+    others = {"axes": "base", "plans": False, "foresees": foresees, "subtasks": (), "tasks": (), "classes": ()}
     config = SimpleNamespace(views=tuple(data.images), decoder=decoder, fusion=fusion, memory=memory, **others)
     language = SimpleNamespace(tokenize_commands=lambda sentences: sentences)
     return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE, 10.0)  # type: ignore[arg-type]
@@ -175,3 +175,30 @@ def test_earlier_frames_are_of_the_own_episode_and_at_the_cameras_rate() -> None
             assert first <= number < frame if here else number == frame
     again = maker(data, 2, "external").make(np.array([7, 22]), (3,)).past
     assert [shown(look) for look in again.remembered] == [shown(look) for look in past.remembered]
+
+
+def test_a_row_later_is_shown_as_changed_as_now_with_a_look_back_of_its_own() -> None:
+    """Of pictures that are all the same, only what is done to them tells two instants apart."""
+    data = experience([20, 20])
+    noise = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
+    data = replace(data, images={view: np.broadcast_to(noise, (40, 8, 8, 3)) for view in ("front", "wrist")})
+    strong = AugmentationConfig(shift_px=3, colour=0.5, view_dropout=0.5, state_noise_m=0.01)
+    batch = maker(data, 2, foresees=True).make(np.array([7, 22, 30]), (3,), strong)
+    assert batch.lessons.outcome is not None
+    later = batch.lessons.outcome.later
+    for view, picture in batch.inputs.images.items():
+        assert torch.equal(picture, later.images[view])  # type: ignore[arg-type]
+        assert torch.equal(batch.inputs.present[view], later.present[view])
+    assert torch.equal(batch.inputs.state, later.state)
+    for one, other in zip(batch.past.recent, batch.past.recent_later, strict=True):
+        assert torch.equal(one.inputs.state, other.inputs.state)
+    assert not torch.equal(front(batch)[0], front(batch)[1])
+
+
+def test_from_a_row_later_it_is_looked_back_at_frames_a_row_later() -> None:
+    grey = np.arange(40, dtype=np.uint8)[:, None, None, None]
+    data = replace(experience([20, 20]), images={"front": np.broadcast_to(grey, (40, 8, 8, 3))})
+    past = maker(data, 2, "external", foresees=True).make(np.array([7, 22]), (3,)).past
+    assert [shown(look) for look in past.recent_later] == [[4, 23], [6, 21]]
+    assert [look.here.tolist() for look in past.recent_later] == [[True, False], [True, True]]
+    assert maker(data, 2, "external").make(np.array([7, 22]), (3,)).past.recent_later == ()

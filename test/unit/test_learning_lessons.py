@@ -41,7 +41,7 @@ def lessons(data: Experience, frames: list[int], stride: int = 1, seed: int = 0)
         looked.append(others.tolist())
         return "looked"
 
-    made = LessonMaker(data, CONFIG, stride).make(np.array(frames), look, np.random.default_rng(seed))  # type: ignore[arg-type]
+    made = LessonMaker(data, CONFIG, stride).make(np.array(frames), look, look, np.random.default_rng(seed))  # type: ignore[arg-type]
     return made, looked
 
 

@@ -21,9 +21,14 @@ import torch
 import training_program
 from safetensors.torch import load_file
 
+from vla_ros.learning.batches import BatchMaker
+from vla_ros.learning.loading import load_experience, open_datasets
 from vla_ros.learning.logs import read_log
 from vla_ros.learning.recipe import build_recipe
+from vla_ros.learning.usual import measure_usual
 from vla_ros.model.checkpoint import load_checkpoint
+from vla_ros.model.surprise import Calibration
+from vla_ros.policy.sentences import load_sentences
 from vla_ros.types import Observation, Pose
 
 pytestmark = pytest.mark.timeout(600)
@@ -104,6 +109,17 @@ def test_what_is_usual_is_measured_when_it_has_learned_and_no_alarm_is_set(grown
     assert reasoning.usual_view.mean.any() and reasoning.usual_miss.mean.any()
     calibration = reasoning.calibration
     assert calibration.threshold == math.inf and all(0.0 < scale < 100.0 for scale in calibration.scales)
+
+
+def test_what_is_usual_has_no_threshold_until_it_is_calibrated_anew(data: Path, grown: Path) -> None:
+    """Not even where a calibrated network was trained further: its errors are others now."""
+    model = load_checkpoint(grown).model
+    model.reasoning.calibration = Calibration(threshold=3.0)
+    preprocessing = {view: model.vision.encoder_of(view).preprocessing for view in model.config.views}
+    experience = load_experience(open_datasets([data], model.config.views), preprocessing)
+    frames = [np.arange(8)]
+    measure_usual(model, BatchMaker(experience, model, load_sentences(), 10.0), frames, frames)
+    assert model.reasoning.calibration.threshold == math.inf
 
 
 def test_a_training_of_the_parts_goes_on_where_it_was_and_ends_the_same(

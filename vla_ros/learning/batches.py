@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from vla_ros.model.config import VLAConfig
 from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.language import CommandTokens
 from vla_ros.model.multi_task import Target
-from vla_ros.model.past import Past
+from vla_ros.model.past import NO_PAST, Past, after, later_after
 from vla_ros.model.reasoning import Lessons
 from vla_ros.model.vla import Places, VLAModel
 from vla_ros.policy.sentences import SentenceTable
@@ -54,6 +55,14 @@ class Batch:
         lessons, past = self.lessons.to(device), self.past.to(device)
         return Batch(self.inputs.to(device), *tensors, places, lessons, tasks, past)
 
+    def lived(self, model: VLAModel) -> Batch:
+        """The same with its past behind it: what is seen now, and later, comes with history and memory."""
+        inputs, lessons = after(self.past, model, self.inputs), self.lessons
+        if lessons.outcome is not None:
+            later = later_after(self.past, model, lessons.outcome.later, inputs.memory)
+            lessons = replace(lessons, outcome=replace(lessons.outcome, later=later))
+        return replace(self, inputs=inputs, lessons=lessons, past=NO_PAST)
+
 
 class BatchMaker:
     """Makes batches for one network. Raises LearningError if the data does not fit it, by its rate or by names."""
@@ -80,15 +89,25 @@ class BatchMaker:
         command = self._model.language.tokenize_commands(told)
         chunks = chunks_at(self._experience, frames, self._horizon, self._stride, self._model.config.axes)
         still = self._targets.still(len(frames), augmentation)
-        inputs = self._inputs(frames, command, augmentation, generator, still)
+        shown = partial(self._inputs, command=command, augmentation=augmentation)
+        # What is seen a row later is changed as what is seen now: nobody could foretell another change.
+        again = _twin(generator)
+        inputs = shown(frames, generator=generator, still=still)
+        plain = partial(self._inputs, command=command, augmentation=_PLAIN, generator=generator)
+        lessons = self._lessons.make(frames, plain, partial(shown, generator=again, still=still), rng)
+        again = _twin(generator)
+        past = self._past.make(frames, partial(shown, generator=generator), rng)
+        if lessons.outcome is not None:
+            recent = self._past.recent(self._lessons.later(frames), partial(shown, generator=again))
+            past = replace(past, recent_later=recent)
         return Batch(
             inputs,
             torch.from_numpy(chunks.rows),
             torch.from_numpy(chunks.weights),
             self._places(frames),
-            self._lessons.make(frames, lambda others: self._inputs(others, command, _PLAIN, generator), rng),
+            lessons,
             self._targets.make(frames, inputs.present, still),
-            self._past.make(frames, lambda others: self._inputs(others, command, augmentation, generator), rng),
+            past,
         )
 
     def _inputs(
@@ -116,6 +135,13 @@ class BatchMaker:
         tool = np.tile(self._experience.states[frames, POSITION], PLACES)  # (B, 9)
         positions = self._experience.places[frames] - tool
         return Places(torch.from_numpy(positions), torch.from_numpy(self._experience.places_known[frames]))
+
+
+def _twin(generator: torch.Generator) -> torch.Generator:
+    """Another one that draws the same from here on."""
+    twin = torch.Generator()
+    twin.set_state(generator.get_state())
+    return twin
 
 
 def measured_statistics(

@@ -70,11 +70,17 @@ class PastMaker:
 
     def make(self, frames: NDArray[np.int64], shown: Shown, rng: np.random.Generator) -> Past:
         """Of some frames, (B,); nothing for a network without history and memory, for which nothing is drawn."""
-        starts = self._first[self._episodes[frames]]
-        recent = _looks(looked_back(starts, frames, self._recent, self._period), shown)
+        recent = self.recent(frames, shown)
         if not self._remembered:
             return Past(recent)
-        return Past(recent, _looks(drawn(starts, frames, self._remembered, rng), shown))
+        return Past(recent, _looks(drawn(self._starts(frames), frames, self._remembered, rng), shown))
+
+    def recent(self, frames: NDArray[np.int64], shown: Shown) -> tuple[Look, ...]:
+        """What is looked back at from some frames, (B,)."""
+        return _looks(looked_back(self._starts(frames), frames, self._recent, self._period), shown)
+
+    def _starts(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._first[self._episodes[frames]]
 
 
 def _looks(frames: Frames, shown: Shown) -> tuple[Look, ...]:

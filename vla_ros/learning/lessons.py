@@ -69,12 +69,16 @@ class LessonMaker:
         if config.plans and unknown:
             raise LearningError(f"model.subtasks: the data's {', '.join(map(repr, unknown))} are missing")
 
-    def make(self, frames: NDArray[np.int64], look: Look, rng: np.random.Generator) -> Lessons:
-        """Of some frames, (B,); for the parts that there are."""
+    def make(self, frames: NDArray[np.int64], look: Look, look_again: Look, rng: np.random.Generator) -> Lessons:
+        """Of some frames, (B,); for the parts that there are. look: at goals; look_again: a row later."""
         return Lessons(
             self._plan(frames, look, rng) if self._config.plans else None,
-            self._outcome(frames, look) if self._config.foresees else None,
+            self._outcome(frames, look_again) if self._config.foresees else None,
         )
+
+    def later(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A row later, or the last frame of all. (B,) -> (B,)"""
+        return np.minimum(frames + self._stride, len(self._experience) - 1)
 
     def _plan(self, frames: NDArray[np.int64], look: Look, rng: np.random.Generator) -> PlanLesson:
         subtasks = np.zeros((len(frames), LONGEST), np.int64)
@@ -123,7 +127,7 @@ class LessonMaker:
 
     def _outcome(self, frames: NDArray[np.int64], look: Look) -> OutcomeLesson:
         experience = self._experience
-        later = np.minimum(frames + self._stride, len(experience) - 1)
+        later = self.later(frames)
         between = np.minimum(frames[:, None] + np.arange(self._stride), len(experience) - 1)
         counts = (later == frames + self._stride) & (experience.episodes[later] == experience.episodes[frames])
         counts &= experience.is_start[later] & ~experience.is_pushed[between].any(axis=1)

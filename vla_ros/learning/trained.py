@@ -13,7 +13,6 @@ from vla_ros.learning.batches import Batch
 from vla_ros.learning.recipe import Recipe
 from vla_ros.model.checkpoint import load_checkpoint
 from vla_ros.model.config import VLAConfig, to_mapping
-from vla_ros.model.past import after
 from vla_ros.model.vla import Losses, VLAModel
 from vla_ros.resources import checkpoint_path
 
@@ -57,7 +56,8 @@ class Everything:
 
     def losses(self, model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
         """See Trained."""
-        shown = after(batch.past, model, batch.inputs), batch.targets, batch.weights
+        batch = batch.lived(model)
+        shown = batch.inputs, batch.targets, batch.weights
         return model.loss(*shown, generator, batch.places, batch.lessons, batch.tasks)
 
     def fitting(self, there: VLAModel, wanted: VLAConfig) -> VLAModel:
@@ -84,8 +84,8 @@ class ReasoningAlone:
     def losses(self, model: VLAModel, batch: Batch, generator: torch.Generator) -> Losses:
         """See Trained."""
         with torch.no_grad():
-            inputs = after(batch.past, model, batch.inputs)
-        return model.reasoning_loss(inputs, batch.targets, batch.weights, generator, batch.lessons)
+            batch = batch.lived(model)
+        return model.reasoning_loss(batch.inputs, batch.targets, batch.weights, generator, batch.lessons)
 
     def fitting(self, there: VLAModel, wanted: VLAConfig) -> VLAModel:
         """With parts that reason beside a trunk that is the same; they begin anew where it had none, or others."""

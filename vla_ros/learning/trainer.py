@@ -26,7 +26,6 @@ from vla_ros.learning.task_report import TaskReport, TaskTally
 from vla_ros.learning.trained import Trained, trained_of
 from vla_ros.learning.usual import measure_usual
 from vla_ros.model.multi_task import MANIPULATION
-from vla_ros.model.past import NO_PAST, after
 from vla_ros.model.vla import Losses, VLAModel
 
 _DRAW, _NETWORK, _VALIDATION = range(3)  # what a seed is for
@@ -163,7 +162,7 @@ class CurriculumTrainer:
             batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
             generator = torch.Generator().manual_seed(number)
             with self.accelerator.autocast():
-                batch = replace(batch, inputs=after(batch.past, self.model, batch.inputs), past=NO_PAST)
+                batch = batch.lived(self.model)
                 losses = self._what.losses(self.model, batch, generator)
                 rows = self.model(batch.inputs, generator=generator)
             for name, value in _numbers(losses).items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_ros.learning.batches import BatchMaker
-from vla_ros.model.surprise import MOVED_SCALE_M
+from vla_ros.model.surprise import MOVED_SCALE_M, Calibration
 from vla_ros.model.vla import VLAModel
 
 _SEED = 20_260
@@ -34,14 +33,14 @@ def measure_usual(model: VLAModel, batches: BatchMaker, shown: Frames, held_out:
     misses, views = _seen(model, batches, held_out)
     unforeseen, unfamiliar = reasoning.usual_miss.distance(misses), reasoning.usual_view.distance(views)
     scales = float(unforeseen.max()), MOVED_SCALE_M, float(unfamiliar.max())
-    reasoning.calibration = replace(reasoning.calibration, scales=scales)
+    reasoning.calibration = Calibration(scales)
 
 
 def _seen(model: VLAModel, batches: BatchMaker, frames: Frames) -> tuple[Tensor, Tensor]:
     """What the world model missed of the rows that count, and what the views showed. -> (N, F), (M, views * D)"""
     misses, views = [], []
     for number, some in enumerate(frames):
-        batch = batches.make(some, (_SEED, number)).to(model.device)
+        batch = batches.make(some, (_SEED, number)).to(model.device).lived(model)
         lesson = batch.lessons.outcome
         assert lesson is not None
         now, later = (model.sight(model.perceive(inputs, plan=False)) for inputs in (batch.inputs, lesson.later))

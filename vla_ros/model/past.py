@@ -33,15 +33,19 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """Oldest first. recent: what the network looks back at; remembered: what is in its memory, if it has one."""
+    """Oldest first. recent: what the network looks back at; remembered: what is in its memory, if it has one.
+
+    recent_later: what it looks back at from the later instant that a world model is to foretell.
+    """
 
     recent: tuple[Look, ...] = ()
     remembered: tuple[Look, ...] = ()
+    recent_later: tuple[Look, ...] = ()
 
     def to(self, device: torch.device) -> Past:
         """The same on a device."""
-        recent, remembered = ([look.to(device) for look in looks] for looks in (self.recent, self.remembered))
-        return Past(tuple(recent), tuple(remembered))
+        every = self.recent, self.remembered, self.recent_later
+        return Past(*(tuple(look.to(device) for look in looks) for looks in every))
 
 
 NO_PAST = Past()
@@ -54,6 +58,16 @@ def after(past: Past, model: VLAModel, inputs: ModelInputs) -> ModelInputs:
     if past.remembered:
         inputs = inputs.with_memory(_memories(past.remembered, model))
     return inputs
+
+
+@torch.no_grad()
+def later_after(past: Past, model: VLAModel, later: ModelInputs, memory: MemoryState | None) -> ModelInputs:
+    """A later instant with a history of its own, and with the memory of the present: what little is added to it on a
+    robot between two looks was not there before the present either. Nobody learns to see by it.
+    """
+    if past.recent_later:
+        later = later.with_history(*_looked_back(past.recent_later, model))
+    return later.with_memory(memory)
 
 
 def _looked_back(looks: Sequence[Look], model: VLAModel) -> tuple[Tensor, Tensor]:
