@@ -143,7 +143,7 @@ def test_the_goal_is_learned_from_words_and_teaches_nobody_who_saw_it() -> None:
     optimiser = torch.optim.Adam(built.parameters(), 1e-2)
     for _ in range(150):
         optimiser.zero_grad()
-        loss = built.loss(said, seen)
+        loss = built.loss(said, seen, torch.ones(3))
         loss.backward()
         optimiser.step()
     assert seen.grad is None

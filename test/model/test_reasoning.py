@@ -206,6 +206,21 @@ def test_every_part_that_reasons_learns_and_only_the_planner_teaches_who_sees() 
     assert built.fusion.level_logits.grad is not None
 
 
+def test_who_has_no_plan_teaches_neither_it_nor_the_goal() -> None:
+    built = network("plan")
+    inputs = built.inputs([observation(0), observation(1)])
+
+    def told(second_seed: int) -> Lessons:
+        assert built.reasoning.planner is not None
+        steps = built.reasoning.planner.plan_of([SUBTASKS, ()])
+        goal = built.inputs([observation(5), observation(second_seed)])
+        return Lessons(PlanLesson(steps, torch.tensor([0, 1]), rows(8, 3, 2), goal))
+
+    one, other = (built.loss(inputs, rows(1, HORIZON, 2), lessons=told(seed)) for seed in (6, 7))
+    assert torch.equal(one.goal, other.goal) and one.goal > 0.0
+    assert torch.equal(one.plan, other.plan) and one.plan > 0.0
+
+
 @pytest.mark.parametrize("reasoning", ["none", "plan", "foresee"])
 def test_what_a_network_lacks_has_no_loss(reasoning: str) -> None:
     built = network(reasoning)

@@ -82,9 +82,14 @@ def test_where_nobody_knows_subtasks_or_an_end_no_plan_is_learned() -> None:
         assert (made.plan.done > made.plan.plan.length).all(), "nothing counts"
 
 
-def test_a_failure_learns_towards_another_episodes_success() -> None:
-    _, looked = lessons(two_episodes(), [7])
-    assert looked[0] == [5]
+def test_a_failure_teaches_no_plan_but_what_comes_next_and_how_it_ends() -> None:
+    """Not even towards another episode's success: what was done in it led elsewhere."""
+    made, _ = lessons(two_episodes(), [7, 3])
+    assert made.plan is not None and made.outcome is not None
+    assert made.plan.counts.tolist() == [0.0, 1.0]
+    assert (made.plan.plan.length.tolist()[0], made.plan.done.tolist()[0]) == (0, 1)
+    assert not made.plan.proposals[0, :, 0].any()
+    assert (made.outcome.counts.tolist(), made.outcome.known.tolist()) == ([1.0, 1.0], [1.0, 1.0])
 
 
 @pytest.mark.parametrize(("stride", "expected"), [(1, [1.0, 0.0, 0.0, 0.0]), (2, [1.0, 0.0, 0.0, 0.0])])

@@ -1,7 +1,8 @@
 """What frames teach the parts of a network that reason: what is still to be done, what comes next, how it ends.
 
-A plan is what an episode was made of: its subtasks, one after the other. From any frame some of those that are done may
-be told, and the one that is under way and those after it are to be foretold.
+A plan is what a success was made of: its subtasks, one after the other. From any frame some of those that are done may
+be told, and the one that is under way and those after it are to be foretold. Failures tell what comes next and how it
+ends; nobody learns from them what to do.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class LessonMaker:
         """stride: recorded frames to a row of a chunk."""
         self._experience, self._config, self._stride = experience, config, stride
         self._stretches = stretches_of(experience)
-        self._ends = _ends_of_successes(experience)
+        self._ends = _last_frames(experience)
         unknown = sorted(set(self._stretches.names) - {"", *config.subtasks})
         if config.plans and unknown:
             raise LearningError(f"model.subtasks: the data's {', '.join(map(repr, unknown))} are missing")
@@ -85,19 +86,18 @@ class LessonMaker:
         proposals = np.zeros((len(frames), LONGEST, ACTION_WIDTH), np.float32)
         proposals[..., QUATERNION] = (0.0, 0.0, 0.0, 1.0)
         length, done = np.zeros(len(frames), np.int64), np.ones(len(frames), np.int64)
-        goals = frames.copy()
+        episodes = self._experience.episodes[frames]
+        is_success = self._experience.outcomes[episodes] == SUCCESS
         for row, frame in enumerate(frames.tolist()):
-            ends = self._ends.get(self._experience.task_of(frame), ())
             steps, count = self._steps(frame, rng)
-            # Where nobody knows the subtasks, or an end, more is given than there is, and so nothing is learned.
-            if not steps or not len(ends):
+            # Where it did not end well, or nobody knows the subtasks, more is given than there is: nothing is learned.
+            if not steps or not is_success[row]:
                 continue
-            goals[row] = self._goal(frame, ends, rng)
             length[row], done[row] = len(steps), count
             subtasks[row, : len(steps)] = [self._config.subtasks.index(self._stretches.names[step]) for step in steps]
             proposals[row, : len(steps)] = self._proposals(frame, steps)
         tensors = [torch.from_numpy(array) for array in (subtasks, length, done, proposals)]
-        return PlanLesson(Plan(tensors[0], tensors[1]), tensors[2], tensors[3], look(goals))
+        return PlanLesson(Plan(tensors[0], tensors[1]), tensors[2], tensors[3], look(self._ends[episodes]))
 
     def _steps(self, frame: int, rng: np.random.Generator) -> tuple[list[int], int]:
         """The stretches of a plan at a frame, none if one has no name, and how many of them are done."""
@@ -107,12 +107,6 @@ class LessonMaker:
         done = int(rng.integers(min(now - int(mine[0]), LONGEST - 1) + 1))
         steps = list(range(now - done, int(mine[-1]) + 1))[:LONGEST]
         return ([] if any(not stretches.names[step] for step in steps) else steps), done
-
-    def _goal(self, frame: int, ends: Sequence[int], rng: np.random.Generator) -> int:
-        """The last frame of this episode, if it is a success, or else of another success at the same task."""
-        episodes = self._experience.episodes
-        own = [end for end in ends if episodes[end] == episodes[frame]]
-        return own[0] if own else int(rng.choice(list(ends)))
 
     def _proposals(self, frame: int, steps: Sequence[int]) -> FloatArray:
         """Where each step ends, how fast it is on the average, and what the gripper does then; relative. -> (L, 14)"""
@@ -141,12 +135,8 @@ class LessonMaker:
         )
 
 
-def _ends_of_successes(experience: Experience) -> dict[str, list[int]]:
-    """The last frames of what went well, by task."""
-    last = np.append(np.flatnonzero(np.diff(experience.episodes)), len(experience) - 1)
-    ends: dict[str, list[int]] = {}
-    for frame in last.tolist():
-        episode = int(experience.episodes[frame])
-        if experience.outcomes[episode] == SUCCESS:
-            ends.setdefault(experience.tasks[episode], []).append(frame)
-    return ends
+def _last_frames(experience: Experience) -> NDArray[np.int64]:
+    """Of each episode. -> (episodes,)"""
+    last = np.zeros(len(experience.tasks), np.int64)
+    np.maximum.at(last, experience.episodes, np.arange(len(experience)))
+    return last

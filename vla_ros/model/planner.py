@@ -189,9 +189,11 @@ class GoalPredictor(nn.Module):
         predicted: Tensor = self.predict(language)
         return predicted
 
-    def loss(self, language: Tensor, goal: Tensor) -> Tensor:
-        """Mean squared error. goal: (B, D), features of a success's last frame, which this does not teach. -> ()"""
-        return F.mse_loss(self(language), goal.detach())
+    def loss(self, language: Tensor, goal: Tensor, weights: Tensor) -> Tensor:
+        """Mean squared error. goal: (B, D), features of a success's last frame, which this does not teach; weights:
+        (B,), 0 where there was no success. -> ()
+        """
+        return weighted_mean((self(language) - goal.detach()).square().mean(dim=-1), weights)
 
 
 class _PlanBlock(nn.Module):

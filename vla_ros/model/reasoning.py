@@ -67,13 +67,18 @@ class PlannedTask:
 class PlanLesson:
     """What a planner learns from. plan: with done steps, (B,) long, in front. proposals: (B, L, 14) physical.
 
-    goal: the last frames of successes at the same tasks.
+    goal: the last frames of the same episodes. Where there is nothing to learn the plan has no steps, and one is done.
     """
 
     plan: Plan
     done: Tensor
     proposals: Tensor
     goal: ModelInputs
+
+    @property
+    def counts(self) -> Tensor:
+        """1 where there is something to learn, else 0. -> (B,)"""
+        return (self.plan.length > 0).float()
 
     def to(self, device: torch.device) -> PlanLesson:
         """The same on a device."""
@@ -226,7 +231,7 @@ class VLAReasoningModule(nn.Module):
             raise ModelError("this network cannot plan; choose reasoning: plan or all")
         proposals = statistics.normalise(lesson.proposals)
         plan = self.planner.loss(goal.detach(), features, lesson.plan, lesson.done, proposals)
-        return plan, self.goal.loss(language, goal)
+        return plan, self.goal.loss(language, goal, lesson.counts)
 
     def outcome_losses(
         self, seen: Sight, later: Sight, rows: Tensor, lesson: OutcomeLesson, statistics: ActionStatistics
