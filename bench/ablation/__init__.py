@@ -13,12 +13,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.ablation.plan import PLAN, Plan, read_plan, selected
+from bench.ablation.data import require_whole
+from bench.ablation.plan import PLAN, Plan, read_plan, recipe_of, selected
 from bench.ablation.report import Results, draw, markdown, numbers
 from bench.ablation.runs import Refused, Training, tried
 from bench.options import Options
 from bench.report import Bar, conclude, write_text
-from vla_ros.errors import LearningError
 from vla_ros.learning.evaluation.trials import Key
 from vla_ros.learning.recipe import Recipe, read_recipe
 from vla_ros.resources import named_file
@@ -32,7 +32,7 @@ def run(options: Options) -> bool:
     if options.episodes is not None:
         plan = replace(plan, episodes=options.episodes)
     base = plain(read_recipe(named_file(plan.recipe, "training")), options.steps)
-    _require_data(base)
+    require_whole(folder for name in plan.trainings for folder in recipe_of(plan, base, name)["data"])
     root = options.output / "ablation"
     if options.fresh:
         shutil.rmtree(root, ignore_errors=True)
@@ -56,12 +56,6 @@ def plain(recipe: Recipe, steps: int | None = None) -> dict[str, Any]:
         recipe = replace(recipe, steps=steps, warmup_steps=warmup_steps, checkpoint_steps=every, validation=validation)
     mapping: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return mapping
-
-
-def _require_data(base: Mapping[str, Any]) -> None:
-    for folder in base["data"]:
-        if not Path(folder).is_dir():
-            raise LearningError(f"{folder} is missing; collect it first: vla_ros collect {Path(folder).name}")
 
 
 def _measured(plan: Plan, base: Mapping[str, Any], root: Path) -> Results:
@@ -103,7 +97,8 @@ def _one(
 def _bar(plan: Plan, trainings: Mapping[tuple[str, int], Training]) -> Iterator[Any]:
     """Over steps of training; an episode counts as some."""
     steps = sum(training.steps for training in trainings.values())
-    episodes = plan.episodes * len(plan.tasks) * len(plan.variants) * len(plan.seeds)
+    worlds = sum(len(plan.tasks_of(variant)) for variant in plan.variants)
+    episodes = plan.episodes * worlds * len(plan.seeds)
     print(
         f"ablation: {len(plan.parts)} parts; {len(trainings)} trainings of {steps} steps in all, {episodes} episodes",
         flush=True,

@@ -18,12 +18,14 @@ PLAN = Path(__file__).with_name("plan.yaml")
 @dataclass(frozen=True)
 class Variant:
     """One way to do it. recipe: what differs from the plan's recipe, key by key as in such a file. options: of the
-    policy. of: the variant whose training it shares, so that only the policy's options differ.
+    policy. of: the variant whose training it shares, so that only the policy's options differ. tasks: that it is
+    tried at instead of the plan's, where its recipe has other data.
     """
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ class Plan:
     def trained_as(self, variant: str) -> str:
         """The variant whose training it is."""
         return self.variants[variant].of or variant
+
+    def tasks_of(self, variant: str) -> tuple[str, ...]:
+        """What a variant is tried at."""
+        return self.variants[self.trained_as(variant)].tasks or self.tasks
+
+    @property
+    def all_tasks(self) -> tuple[str, ...]:
+        """Those that any variant is tried at, in order."""
+        return tuple(dict.fromkeys(task for variant in self.variants for task in self.tasks_of(variant)))
 
     @property
     def trainings(self) -> tuple[str, ...]:
@@ -77,6 +88,11 @@ def selected(plan: Plan, names: Sequence[str]) -> Plan:
     return replace(plan, parts=parts, variants={name: one for name, one in plan.variants.items() if name in wanted})
 
 
+def recipe_of(plan: Plan, base: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """The whole of a variant's recipe but for the seed. base: the plan's recipe."""
+    return merged(base, plan.variants[variant].recipe)
+
+
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Mappings key by key, whatever else replaced."""
     both = dict(base)
@@ -97,8 +113,16 @@ def _contradictions(plan: Plan) -> list[str]:
     for name, variant in variants.items():
         if variant.of is not None and (variant.of not in variants or variants[variant.of].of is not None):
             faults.append(f"variants.{name}.of: '{variant.of}' is no variant with a training of its own")
-        if variant.of is not None and variant.recipe:
-            faults.append(f"variants.{name}: it shares the training of '{variant.of}': leave out recipe, or of")
+        if variant.of is not None and (variant.recipe or variant.tasks):
+            faults.append(
+                f"variants.{name}: it shares the training of '{variant.of}': leave out recipe and tasks, or of"
+            )
+    if not faults:
+        faults += [
+            f"parts.{part}: '{having}' and '{lacking}' are tried at different tasks"
+            for part, (having, lacking) in plan.parts.items()
+            if plan.tasks_of(having) != plan.tasks_of(lacking)
+        ]
     if not plan.seeds or not plan.tasks or not plan.parts:
         faults.append("seeds, tasks, parts: name at least one of each")
     return faults

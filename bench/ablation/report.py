@@ -38,7 +38,7 @@ def numbers(results: Results) -> dict[str, Any]:
     return {
         "steps": results.steps,
         "seeds": list(results.plan.seeds),
-        "tasks": list(results.plan.tasks),
+        "tasks": list(results.plan.all_tasks),
         "parts": {part: _part(results, part) for part in results.plan.parts},
         "variants": {variant: _variant(results, variant) for variant in results.plan.variants},
     }
@@ -63,7 +63,7 @@ def markdown(results: Results) -> str:
     plan = results.plan
     lines = [
         f"{results.steps} steps of training, seeds {', '.join(map(str, plan.seeds))}, {plan.episodes} worlds of each "
-        f"of {', '.join(plan.tasks)}; differences of paired worlds with 90 % intervals (pigeonhole bootstrap over "
+        f"of {', '.join(plan.all_tasks)}; differences of paired worlds with 90 % intervals (pigeonhole bootstrap over "
         "seeds and worlds).",
         "",
         "| part | with | without | difference | 90 % interval | verdict |",

@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from bench.ablation.plan import Plan, merged
+from bench.ablation.data import fingerprint
+from bench.ablation.plan import Plan, recipe_of
 from bench.report import write_text
 from vla_ros.errors import LearningError, VlaRosError
 from vla_ros.learning.evaluation.log import OutcomeLog, locked
@@ -41,16 +42,19 @@ class Refused(VlaRosError):
 
 @dataclass(frozen=True)
 class Training:
-    """recipe: the whole of it, as plain types; folder: of its results, named by all that it depends on."""
+    """recipe: the whole of it, as plain types; folder: of its results, named by all that it depends on, the data
+    too.
+    """
 
     recipe: Mapping[str, Any]
     folder: Path
 
     @classmethod
     def of(cls, plan: Plan, base: Mapping[str, Any], variant: str, seed: int, root: Path) -> Training:
-        """base: the plan's recipe; variant: one that has a training of its own."""
-        recipe = {**merged(base, plan.variants[variant].recipe), "seed": seed}
-        text = json.dumps(recipe, sort_keys=True)
+        """base: the plan's recipe; variant: one that has a training of its own. Raises VlaRosError without the data."""
+        recipe = {**recipe_of(plan, base, variant), "seed": seed}
+        data = [fingerprint(folder) for folder in recipe["data"]]
+        text = json.dumps([recipe, data], sort_keys=True)
         name = f"{variant.replace(' ', '-')}-seed{seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         return cls(recipe, root / name)
 
@@ -112,7 +116,7 @@ class Training:
 
 def tried(plan: Plan, variant: str, training: Training, advance: Advance) -> dict[Key, bool]:
     """Each trial of the plan, and whether it succeeded. Raises Refused for options that this version does not take."""
-    wanted = trials(plan.suite, plan.tasks, load_sentences(), plan.episodes)
+    wanted = trials(plan.suite, plan.tasks_of(variant), load_sentences(), plan.episodes)
     conditions = Conditions(HORIZON, plan.latency_s)
 
     def told(outcomes: Iterable[Outcome], _: int) -> Iterator[Outcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,7 +20,8 @@ from vla_ros.errors import LearningError, ModelError
 pytest.importorskip("torch", reason="torch is not installed")
 
 from bench.ablation import plain
-from bench.ablation.plan import PLAN, merged, read_plan, selected
+from bench.ablation.data import require_whole
+from bench.ablation.plan import PLAN, merged, read_plan, recipe_of, selected
 from bench.ablation.report import Results, draw, markdown, numbers
 from bench.ablation.runs import Training
 from bench.ablation.statistics import difference
@@ -112,9 +114,18 @@ def test_the_plan_that_ships_names_networks_that_can_be_built() -> None:
     """What this version refuses to train, it refuses in words."""
     plan, base = read_plan(PLAN), read_mapping(config_path("training/ablation"))
     refused = {name: why for name in plan.trainings if (why := refusal(merged(base, plan.variants[name].recipe)))}
-    assert set(refused) <= {"history", "memory"}
-    assert all("training shows single frames" in why for why in refused.values())
+    assert refused == {}
     assert set(plan.tasks) == set(read_mapping(config_path("collection/ablation"))["tasks"])
+
+
+def test_a_memory_is_tried_where_one_is_needed_with_it_and_without() -> None:
+    plan, base = read_plan(PLAN), read_mapping(config_path("training/ablation"))
+    for part in ("memory", "what was just seen in the memory"):
+        assert {plan.tasks_of(variant) for variant in plan.parts[part]} == {("delayed-reach",)}
+    having, lacking = (recipe_of(plan, base, plan.trained_as(name)) for name in plan.parts["memory"])
+    assert having.pop("model") == {**lacking.pop("model"), "memory": "external"}
+    assert having == lacking and having["data"] == ["data/delayed-reach"]
+    assert plan.all_tasks == (*plan.tasks, "delayed-reach")
 
 
 def test_a_part_brings_what_it_is_compared_with() -> None:
@@ -136,7 +147,11 @@ def test_a_part_brings_what_it_is_compared_with() -> None:
         ({"variants": {"full": {}, "less": {"of": "none"}}}, "variants.less.of: 'none' is no variant with a training"),
         (
             {"variants": {"full": {}, "less": {"of": "full", "recipe": {"steps": 1}}}},
-            "it shares the training of 'full': leave out recipe, or of",
+            "it shares the training of 'full': leave out recipe and tasks, or of",
+        ),
+        (
+            {"variants": {"full": {}, "less": {"tasks": ["push-v3"]}}},
+            "parts.attention: 'full' and 'less' are tried at different tasks",
         ),
         ({"seeds": []}, "seeds, tasks, parts: name at least one of each"),
         ({"episode": 3}, "episode: unknown key, did you mean episodes"),
@@ -161,7 +176,8 @@ def test_a_recipe_as_plain_types_is_the_same_and_may_be_short() -> None:
 
 
 def test_a_training_has_a_folder_for_all_that_it_depends_on(tmp_path: Path) -> None:
-    plan, base = read_plan(plan_file(tmp_path)), {"steps": 4, "model": {}}
+    data = [str(write_demonstrations(tmp_path / name, count)) for name, count in (("data", 2), ("more", 3))]
+    plan, base = read_plan(plan_file(tmp_path)), {"steps": 4, "model": {}, "data": data[:1]}
     one = Training.of(plan, base, "full", 0, tmp_path)
     assert one == Training.of(plan, dict(base), "full", 0, tmp_path)
     others = [
@@ -170,8 +186,21 @@ def test_a_training_has_a_folder_for_all_that_it_depends_on(tmp_path: Path) -> N
         Training.of(plan, {**base, "steps": 5}, "full", 0, tmp_path),
     ]
     assert len({training.folder for training in (one, *others)}) == 4
+    shutil.rmtree(data[0])
+    Path(data[1]).rename(data[0])
+    grown = Training.of(plan, base, "full", 0, tmp_path)
+    assert grown.recipe == one.recipe and grown.folder != one.folder, "of the same name, with more in it"
     (one.folder / "state" / "step-00000003").mkdir(parents=True)
     assert (one.is_done, one.steps_done) == (False, 3)
+
+
+def test_a_dataset_that_is_not_whole_is_refused_with_the_command_that_finishes_it(tmp_path: Path) -> None:
+    half = write_demonstrations(tmp_path / "two", 2)
+    with pytest.raises(LearningError, match=rf"two has 2 of 120 episodes; .*: vla_ros collect two --output {half}"):
+        require_whole([str(half)])
+    require_whole([str(half.rename(tmp_path / "mine"))])  # no plan says how many these should be
+    with pytest.raises(LearningError, match=r"data/nothing has no episode; .*: vla_ros collect nothing$"):
+        require_whole(["data/nothing"])
 
 
 def test_the_table_says_what_was_refused_and_what_was_not_measured(tmp_path: Path) -> None:
