@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vla_ros.model.relative import Axes, state_of, to_absolute, to_relative
+from vla_ros.model.relative import Axes, state_along, state_of, to_absolute, to_relative
 from vla_ros.types import (
     ANGULAR_VELOCITY,
     GRIPPER,
@@ -96,6 +96,27 @@ def test_the_state_holds_where_the_tool_is_and_where_the_command_leads_it() -> N
     assert np.allclose(state[LINEAR_VELOCITY], [0.01, 0.0, 0.0])
     assert np.allclose(state[ANGULAR_VELOCITY], turn)
     assert state[GRIPPER] == 0.25
+
+
+@given(seeds)
+def test_along_the_tools_axes_its_state_says_neither_where_it_is_nor_how_it_faces(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    measured, turn, shift = pose(rng), Rotation.random(random_state=seed), rng.normal(size=3)
+    lead = Rotation.from_rotvec(rng.uniform(-0.2, 0.2, 3))
+    led_m = np.array([0.1, 0.0, 0.02])
+    commanded = Pose(measured.position + led_m, (lead * Rotation.from_quat(measured.quaternion)).as_quat())
+    here = state_of(Observation(0, "go", {}, measured, commanded, None, 0.25))
+    there = state_of(Observation(0, "go", {}, *(moved(one, turn, shift) for one in (measured, commanded)), None, 0.25))
+    one, other = state_along("tool", np.stack([here, there]))
+    assert np.allclose(one, other, atol=1e-9)
+    assert np.array_equal(one[:7], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]) and one[GRIPPER] == 0.25
+    ahead = Rotation.from_quat(commanded.quaternion).inv().apply(led_m)
+    assert np.allclose(one[LINEAR_VELOCITY], ahead, atol=1e-9)
+    assert np.array_equal(state_along("base", here[None])[0], here)
+
+
+def moved(one: Pose, turn: Rotation, shift: FloatArray) -> Pose:
+    return Pose(turn.apply(one.position) + shift, (turn * Rotation.from_quat(one.quaternion)).as_quat())
 
 
 def test_nothing_given_is_changed() -> None:

@@ -33,10 +33,10 @@ WHITE_BARS = replace(BLACK_BARS, mean=(1.0, 1.0, 1.0))
 TABLE = load_sentences()
 
 
-def maker(data: Any, history: int = 0, memory: str = "none", foresees: bool = False) -> BatchMaker:
+def maker(data: Any, history: int = 0, memory: str = "none", foresees: bool = False, axes: str = "base") -> BatchMaker:
     """Of a network that only says what it wants, and takes sentences as they are; cameras at 10 Hz."""
     decoder, fusion = SimpleNamespace(horizon=4, dt_s=0.05), SimpleNamespace(history=history)
-    others = {"axes": "base", "plans": False, "foresees": foresees, "subtasks": (), "tasks": (), "classes": ()}
+    others = {"axes": axes, "plans": False, "foresees": foresees, "subtasks": (), "tasks": (), "classes": ()}
     config = SimpleNamespace(views=tuple(data.images), decoder=decoder, fusion=fusion, memory=memory, **others)
     language = SimpleNamespace(tokenize_commands=lambda sentences: sentences)
     return BatchMaker(data, SimpleNamespace(config=config, language=language), TABLE, 10.0)  # type: ignore[arg-type]
@@ -88,6 +88,17 @@ def test_places_are_seen_from_the_tool() -> None:
     data.places[:, :6] = (0.1, 0.7, 0.0, 0.0, 0.0, 0.0)
     batch = maker(data).make(np.array([2]), (0,))
     assert batch.places.positions[0] == pytest.approx([0.0, 0.1, -0.2] + [-0.1, -0.6, -0.2] * 2)
+
+
+def test_along_the_tools_axes_noise_tells_nothing_of_where_it_is_either() -> None:
+    data = experience([4])
+    data.states[:, :3], data.states[:, 6] = (0.1, 0.6, 0.2), 1.0
+    batch = maker(data, axes="tool").make(np.array([2, 3]), (0,), AugmentationConfig())
+    assert batch.inputs.state[:, :7].tolist() == [[0.0] * 6 + [1.0]] * 2
+    assert batch.inputs.state[:, 7:10].all(), "how far it is led is noisy"
+    config = VLAConfig(axes="tool", decoder=DecoderConfig(horizon=4, dt_s=0.05))
+    _, states = measured_statistics(data, np.arange(4), config)
+    assert not states.mean[:3].any() and states.normalise(batch.inputs.state)[:, :7].abs().max() == 0.0
 
 
 def test_statistics_are_of_the_rows_that_count() -> None:

@@ -18,12 +18,13 @@ from vla_ros.learning.lessons import LessonMaker
 from vla_ros.learning.recipe import PLACES, AugmentationConfig
 from vla_ros.learning.task_targets import TargetMaker
 from vla_ros.model.actions import ActionStatistics
-from vla_ros.model.config import VLAConfig
+from vla_ros.model.config import Axes, VLAConfig
 from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.language import CommandTokens
 from vla_ros.model.multi_task import Target
 from vla_ros.model.past import NO_PAST, Past, after, later_after
 from vla_ros.model.reasoning import Lessons
+from vla_ros.model.relative import state_along
 from vla_ros.model.vla import Places, VLAModel
 from vla_ros.policy.sentences import SentenceTable
 from vla_ros.types import POSITION, QUATERNION
@@ -124,7 +125,7 @@ class BatchMaker:
         }
         states = torch.from_numpy(self._experience.states[frames])
         images, present, states = augmented(pictures, states, augmentation, generator, still)
-        return ModelInputs(images, present, command, states)
+        return ModelInputs(images, present, command, _seen_along(self._model.config.axes, states.numpy()))
 
     def _phrasings(self, task: str) -> tuple[str, ...]:
         """What may be said for a task; for one that the table lacks there is only what was said."""
@@ -135,6 +136,11 @@ class BatchMaker:
         tool = np.tile(self._experience.states[frames, POSITION], PLACES)  # (B, 9)
         positions = self._experience.places[frames] - tool
         return Places(torch.from_numpy(positions), torch.from_numpy(self._experience.places_known[frames]))
+
+
+def _seen_along(axes: Axes, states: NDArray[np.float32]) -> Tensor:
+    """See relative.state_along. (N, 14) -> (N, 14)"""
+    return torch.from_numpy(state_along(axes, states.astype(np.float64)).astype(np.float32))
 
 
 def _twin(generator: torch.Generator) -> torch.Generator:
@@ -152,5 +158,5 @@ def measured_statistics(
     stride = stride_of(experience.fps, config.decoder.dt_s)
     chunks = chunks_at(experience, some, config.decoder.horizon, stride, config.axes)
     rows = torch.from_numpy(chunks.rows[chunks.weights > 0.0])
-    states = torch.from_numpy(experience.states[some])
+    states = _seen_along(config.axes, experience.states[some])
     return ActionStatistics.of(rows), ActionStatistics.of(states, states[0, QUATERNION])

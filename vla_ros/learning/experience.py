@@ -17,8 +17,8 @@ from vla_ros.errors import LearningError
 from vla_ros.learning.stacked import Pictures, Stacked
 from vla_ros.learning.targets import Labels, joined_labels
 from vla_ros.model.config import Axes
-from vla_ros.model.relative import along, state_of
-from vla_ros.rotations import from_rotation_vectors, products, turned
+from vla_ros.model.relative import along, commanded_orientations, state_of
+from vla_ros.rotations import turned
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -42,7 +42,7 @@ SUCCESS, FAILURE, UNKNOWN = 1, 0, -1
 class Experience:
     """N frames, episode by episode.
 
-    images: view -> (N, S, S, 3) uint8, perhaps on disk. states: (N, 14), as the network reads them. actions: (N, 14),
+    images: view -> (N, S, S, 3) uint8, perhaps on disk. states: (N, 14), see relative.state_of. actions: (N, 14),
     as recorded. places: (N, 9) [m], where the task's two things and its goal are. places_known: (N, 9) bool.
     is_pushed: (N,) bool. worth: (N,), how much a chunk that begins at a frame counts; 0 where nothing is to be learned.
     is_start: (N,) bool, whether a chunk may begin at it. episodes: (N,), which one a frame belongs to. tasks: of each
@@ -87,7 +87,7 @@ class Experience:
     def commanded_at(self, frame: int) -> Pose:
         """Where the robot was commanded to be, which its rows start from; see relative.state_of."""
         state = self.states[frame].astype(np.float64)
-        [orientation] = _commanded_orientations(self.states[[frame]])
+        [orientation] = commanded_orientations(state[None])
         return Pose(state[POSITION] + state[LINEAR_VELOCITY], orientation)
 
 
@@ -114,14 +114,8 @@ def chunks_at(
     by_row = velocities.reshape(len(frames), horizon, stride, 6)
     rows[..., LINEAR_VELOCITY.start : ANGULAR_VELOCITY.stop] = by_row.mean(axis=2)
     rows[..., GRIPPER] = actions[:, ::stride, GRIPPER]
-    seen = along(axes, rows.astype(np.float64), _commanded_orientations(experience.states[frames]))
+    seen = along(axes, rows.astype(np.float64), commanded_orientations(experience.states[frames].astype(np.float64)))
     return Chunks(seen.astype(np.float32), _weights(experience, frames, steps, stride))
-
-
-def _commanded_orientations(states: NDArray[np.float32]) -> FloatArray:
-    """By the measured ones and how far the commands led them. (B, 14), see relative.state_of -> (B, 4)"""
-    leads = from_rotation_vectors(states[:, ANGULAR_VELOCITY].astype(np.float64))
-    return products(leads, states[:, QUATERNION].astype(np.float64))
 
 
 def _weights(

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from vla_ros.errors import ModelError
 from vla_ros.model.backbones import PatchFeatures
+from vla_ros.model.config import Axes
 from vla_ros.model.language import CommandTokens, HierarchicalLanguageEncoder
 from vla_ros.model.memory import MemoryState
-from vla_ros.model.relative import state_of
+from vla_ros.model.relative import state_along, state_of
 from vla_ros.model.vision import MultiViewVisionEncoder
 from vla_ros.types import ImageArray, Observation
 
@@ -22,7 +23,8 @@ from vla_ros.types import ImageArray, Observation
 class ModelInputs:
     """B samples. A view that no sample has is left out; `present` says which samples have the others.
 
-    images: view -> (B, 3, S, S) uint8, or a frozen backbone's features of them. state: (B, 14), see relative.state_of.
+    images: view -> (B, 3, S, S) uint8, or a frozen backbone's features of them. state: (B, 14), see
+    relative.state_along.
     history: (B, T, D) frame features of earlier instants, oldest first; history_mask: (B, T).
     memory: what was experienced before, one for each sample or for as many that stand together; None for nothing.
     """
@@ -57,9 +59,12 @@ class ModelInputs:
 
 
 def build_inputs(
-    observations: Sequence[Observation], vision: MultiViewVisionEncoder, language: HierarchicalLanguageEncoder
+    observations: Sequence[Observation],
+    vision: MultiViewVisionEncoder,
+    language: HierarchicalLanguageEncoder,
+    axes: Axes,
 ) -> ModelInputs:
-    """Observations as one batch on the CPU. Images that the network has no view for are left out.
+    """Observations as one batch on the CPU. Images that the network has no view for are left out. axes: the network's.
 
     Raises ModelError if no observation has any of the network's views.
     """
@@ -72,7 +77,7 @@ def build_inputs(
             present[view] = torch.tensor([image is not None for image in taken])
     if not images:
         raise ModelError(f"none of the views {', '.join(vision.views)} was observed")
-    state = np.stack([state_of(observation) for observation in observations])
+    state = state_along(axes, np.stack([state_of(observation) for observation in observations]))
     command = language.tokenize_commands([observation.instruction for observation in observations])
     return ModelInputs(images, present, command, torch.from_numpy(state).float())
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from vla_ros.geometry import conjugate, in_hemisphere_of, multiply, normalise, rotation_between
 from vla_ros.model.config import Axes
-from vla_ros.rotations import rows_seen_along
+from vla_ros.rotations import from_rotation_vectors, products, rows_seen_along
 from vla_ros.types import (
     ACTION_WIDTH,
     ANGULAR_VELOCITY,
@@ -53,6 +53,25 @@ def along(axes: Axes, rows: FloatArray, tool: FloatArray) -> FloatArray:
     rows: (..., H, 14); tool: (..., 4) -> (..., H, 14)
     """
     return rows_seen_along(rows, tool) if axes == "tool" else rows
+
+
+def state_along(axes: Axes, states: FloatArray) -> FloatArray:
+    """What a network is told of the robot's states. (N, 14), by state_of -> (N, 14)
+
+    Along the base frame's axes everything. Along the tool's nothing of where in the base frame it is, nor of how it
+    faces there, which cameras that move with it do not show and which would tell two headings side by side apart by
+    the signs of their quaternions: a position of zeros, no rotation, and how far the command leads it along its axes.
+    """
+    if axes == "base":
+        return states
+    seen: FloatArray = along(axes, states[:, None], commanded_orientations(states))[:, 0]
+    seen[:, POSITION], seen[:, QUATERNION] = 0.0, (0.0, 0.0, 0.0, 1.0)
+    return seen
+
+
+def commanded_orientations(states: FloatArray) -> FloatArray:
+    """By the measured ones and how far the commands led them. (N, 14), by state_of -> (N, 4)"""
+    return products(from_rotation_vectors(states[:, ANGULAR_VELOCITY]), states[:, QUATERNION])
 
 
 def state_of(observation: Observation) -> FloatArray:

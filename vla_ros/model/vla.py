@@ -123,7 +123,7 @@ class VLAModel(nn.Module):
 
     def inputs(self, observations: Sequence[Observation]) -> ModelInputs:
         """Observations as a batch on the model's device. Raises ModelError if none has any of its views."""
-        return build_inputs(observations, self.vision, self.language).to(self.device)
+        return build_inputs(observations, self.vision, self.language, self.config.axes).to(self.device)
 
     @property
     def device(self) -> torch.device:
