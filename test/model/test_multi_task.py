@@ -159,7 +159,7 @@ def test_just_left_and_just_right_of_behind_are_near() -> None:
 
 
 def test_uncertain_tasks_come_to_count_less(network: MultiTaskVLANetwork) -> None:
-    """At rest a variance is the loss it stands for: half the gradient of Kendall's weighing is then zero."""
+    """At rest a variance is the loss it stands for, or twice that: half the gradient of Kendall's weighing is zero."""
     wanted = targets()
     optimiser = torch.optim.SGD([network.log_variances[name] for name in QUESTIONS], lr=0.5)
     for _ in range(60):
@@ -169,9 +169,32 @@ def test_uncertain_tasks_come_to_count_less(network: MultiTaskVLANetwork) -> Non
     report = losses(network, wanted).report()
     for name, numbers in report.items():
         share = 0.5 if name in ("manipulation", "grasping", "navigation") else 1.0
-        assert numbers["weight"] * numbers["loss"] == pytest.approx(0.5, rel=0.05), name
-        assert math.exp(-float(network.log_variances[name].detach())) * share == pytest.approx(numbers["weight"])
+        variance = math.exp(float(network.log_variances[name].detach()))
+        assert share / variance * numbers["loss"] == pytest.approx(0.5, rel=0.05), name
+        assert numbers["weight"] * numbers["loss"] == pytest.approx(report["manipulation"]["loss"], rel=0.1), name
     assert report["navigation"]["weight"] < report["manipulation"]["weight"], "metres off, beside centimetres"
+
+
+def test_the_chunk_counts_as_it_does_alone_whatever_was_learned_of_others(network: MultiTaskVLANetwork) -> None:
+    wanted = targets()
+    chunk = {"manipulation": wanted["manipulation"]}
+    with torch.no_grad():
+        for name, log_variance in zip(QUESTIONS, (-2.0, 1.0, 0.5, 3.0, -4.0), strict=True):
+            network.log_variances[name].fill_(log_variance)
+    losses(network, chunk).total.backward()
+    rows = chunk["manipulation"]
+    alone = torch.autograd.grad(network.loss(memory(), rows.values, STATISTICS, rows.known), network.chunk.parameters())
+    for mine, parameter in zip(alone, network.chunk.parameters(), strict=True):
+        assert parameter.grad is not None and torch.allclose(parameter.grad, mine)
+    assert losses(network, wanted).report()["manipulation"]["weight"] == 1.0
+    network.zero_grad()
+    losses(network, wanted).total.backward()
+    for name, numbers in losses(network, wanted).report().items():
+        share = 0.5 if name in ("manipulation", "grasping", "navigation") else 1.0
+        log_variance = network.log_variances[name]
+        assert log_variance.grad is not None
+        expected = 0.5 - share * math.exp(-float(log_variance.detach())) * numbers["loss"]
+        assert float(log_variance.grad) == pytest.approx(expected, rel=1e-4), name
 
 
 def test_the_heads_learn_what_tokens_tell(network: MultiTaskVLANetwork) -> None:

@@ -81,14 +81,20 @@ def tiny_schema(views: Sequence[str] = VIEWS, image_size: tuple[int, int] = (SIZ
     return schema_of(replace(pose_contract(), cameras=cameras), Plan(dict.fromkeys(TASKS, 1)), False)
 
 
-def write_demonstrations(folder: Path, episodes: int, frames: int = 10, schema: Schema | None = None) -> Path:
-    """A dataset of made-up episodes of both tasks in turn, in which the pictures tell where the robot should go."""
+def write_demonstrations(
+    folder: Path, episodes: int, frames: int = 10, schema: Schema | None = None, good: int | None = None
+) -> Path:
+    """A dataset of made-up episodes of both tasks in turn, in which the pictures tell where the robot should go.
+
+    good: how many of them, the first ones, are successes; without, all.
+    """
     schema = schema or tiny_schema()
     takes = takes_of(Plan(dict.fromkeys(TASKS, (episodes + 1) // 2)))[:episodes]
     with DatasetWriter(folder, schema) as writer:
         for number, take in enumerate(takes):
             record = _record(number, frames, schema)
-            writer.add(replace(record, facts={**facts_of(take), "success": True}))
+            success = good is None or number < good
+            writer.add(replace(record, facts={**facts_of(take), "success": success}))
     return folder
 
 

@@ -14,8 +14,11 @@ from vla_ros.learning.experience import UNKNOWN, Experience
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+import torch
+
 from vla_ros.learning.lessons import LessonMaker
 from vla_ros.learning.training import split
+from vla_ros.learning.value_report import area_under_curve
 from vla_ros.model.config import VLAConfig
 from vla_ros.model.planner import LONGEST
 from vla_ros.model.reasoning import Lessons
@@ -119,4 +122,21 @@ def test_failures_are_shown_only_to_who_learns_from_them() -> None:
     assert not (split(data, 0.1).training >= 10).any()
     with_failures = split(data, 0.1, with_failures=True)
     assert set(range(10, 15)) <= set(with_failures.training.tolist())
-    assert not (with_failures.held_out >= 10).any()
+    assert not (with_failures.held_out >= 10).any() and not len(with_failures.failures)
+
+
+def test_a_share_of_the_failures_is_held_out_for_the_value_alone_and_the_others_stay_as_they_were() -> None:
+    data = experience([5] * 8, successes=(True,) * 3 + (False,) * 5)
+    parts, without = split(data, 0.2, with_failures=True), split(data, 0.2)
+    assert parts.held_out.tolist() == without.held_out.tolist() and not len(without.failures)
+    assert len(parts.failures) == 5 and (parts.failures >= 15).all()
+    assert not set(parts.failures.tolist()) & set(parts.training.tolist())
+    assert len(parts.training) == len(without.training) + 4 * 5
+
+
+def test_a_value_that_tells_all_apart_has_an_area_of_1_and_one_that_tells_nothing_of_a_half() -> None:
+    success = torch.tensor([True, True, False, False, False])
+    assert area_under_curve(torch.tensor([2.0, 1.0, 0.5, 0.0, -3.0]), success) == 1.0
+    assert area_under_curve(torch.tensor([-2.0, -1.0, 0.5, 0.0, 3.0]), success) == 0.0
+    assert area_under_curve(torch.zeros(5), success) == 0.5
+    assert area_under_curve(torch.tensor([2.0, 0.0, 1.0, -1.0, -1.0]), success) == pytest.approx(5 / 6)

@@ -24,7 +24,7 @@ PARTS = ("plan", "goal", "foresight", "value", "refinement")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_demonstrations(tmp_path_factory.mktemp("data") / "tiny", episodes=4)
+    return write_demonstrations(tmp_path_factory.mktemp("data") / "tiny", episodes=7, good=4)
 
 
 def recipe_file(folder: Path, data: Path, **model: Any) -> Path:
@@ -62,6 +62,8 @@ def test_every_part_learns_and_is_in_the_checkpoint(data: Path, tmp_path: Path) 
     rows = read_log(tmp_path / "out" / "log.csv")
     assert {row["kind"] for row in rows} >= {"step", "validation"}
     assert all(float(row[part]) > 0.0 for row in rows if row["kind"] != "rollouts" for part in PARTS)
+    held_out = [row for row in rows if row["kind"] == "validation"]
+    assert held_out and all(0.0 <= float(row["value_auc"]) <= 1.0 for row in held_out), "of failures, too"
     model = load_checkpoint(tmp_path / "out" / "last").model
     assert model.config.reasoning == "all" and model.config.subtasks == tuple(subtasks)
     assert model.reasoning.refiner is not None and model.reasoning.refiner.change.weight.any()

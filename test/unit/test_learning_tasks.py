@@ -31,6 +31,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
 import training_program
+from safetensors.torch import load_file
 
 from vla_ros.data.reader import Dataset
 from vla_ros.learning.logs import read_log
@@ -191,7 +192,11 @@ def test_pictures_that_must_stay_stay_and_the_others_move_as_before() -> None:
 
 
 def test_the_selector_is_told_the_topic_or_manipulation_where_no_task_is_for_it() -> None:
-    data = with_labels(experience([4]), topics=np.array(["grasping", "navigation", "manipulation", ""]))
+    known = np.ones(4, bool)
+    told = {"grasps_known": known, "goals_known": known, "visible_known": known[:, None], "things": ("puck",)}
+    topics = np.array(["grasping", "navigation", "manipulation", ""])
+    data = with_labels(experience([4]), **told, visible=known[:, None], topics=topics)
+    data.states[:, 6] = 1.0
     every = made(data, network(*FOUR), [0, 1, 2, 3])[SELECTOR]
     assert every.values[:3].tolist() == [1, 3, 0]
     assert every.known.tolist() == [True, True, True, False]
@@ -205,6 +210,14 @@ def test_classes_that_the_data_has_no_labels_of_are_refused() -> None:
     )
     with pytest.raises(LearningError, match=r"model\.classes: the data has no labels of cup; it has puck"):
         TargetMaker(data, network("manipulation", "detection", classes=("puck", "cup")))
+
+
+def test_tasks_that_the_data_tells_nothing_of_are_refused_with_those_that_it_tells_of() -> None:
+    known = np.ones(1, bool)
+    data = with_labels(experience([1]), things=("puck",), visible=known[:, None], visible_known=known[:, None])
+    with pytest.raises(LearningError, match=r"tells nothing of grasping, navigation; it tells of manipulation, detect"):
+        TargetMaker(data, network(*FOUR, classes=("puck",)))
+    TargetMaker(data, network("manipulation", "detection", classes=("puck",)))
 
 
 def test_what_is_told_of_the_front_view_needs_it() -> None:
@@ -260,6 +273,11 @@ def test_a_mixture_teaches_each_task_what_it_knows_and_reports_each(tmp_path: Pa
     names = ("action", "grasping", "detection", "navigation", "selector")
     told = {name: [float(row[name]) for row in rows if row[name]] for name in names}  # not every batch has all
     assert all(values and min(values) > 0.0 for values in told.values())
+    weights = [float(row[f"{name}_weight"]) for row in rows for name in names[1:] if row[f"{name}_weight"]]
+    assert min(weights) > 0.0 and set(weights) > {1.0, 2.0}, "as they begin"
+    learned = load_file(tmp_path / "out" / "state" / "step-00000003" / "weights.safetensors")
+    moved = [float(value.abs()) for name, value in learned.items() if ".log_variances." in name]
+    assert len(moved) == 5 and min(moved) > 0.01, "far, in three steps at a rate of 5e-4"
     (validation,) = [row for row in rows if row["kind"] == "validation"]
     assert float(validation["navigation_position_error_m"]) > 0.0
     assert 0.0 < float(validation["grasping_angle_error_rad"]) <= math.pi

@@ -30,9 +30,14 @@ COLUMNS = (
     "stage",
     "learning_rate",
     *LOSSES,
+    "grasping_weight",
+    "detection_weight",
+    "navigation_weight",
+    "selector_weight",
     "gradient_norm",
     "position_error_m",
     "accuracy",
+    "value_auc",
     "success",
     "grasping_position_error_m",
     "grasping_angle_error_rad",
@@ -53,12 +58,13 @@ class TrainingLog:
         self._rows = [row for row in read_log(path) if int(row["step"]) <= step] if path.exists() else []
 
     def step(self, report: StepReport) -> None:
-        """One step's losses."""
-        self._add("step", {**_plain(report), **report.losses})
+        """One step's losses, and how much those of tasks counted."""
+        weights = {f"{name}_weight": weight for name, weight in report.weights.items()}
+        self._add("step", {**_plain(report), **report.losses, **weights})
 
     def validation(self, report: ValidationReport) -> None:
         """What the held-out episodes say."""
-        self._add("validation", {**_plain(report), **report.losses, **flattened(report.tasks)})
+        self._add("validation", {**_plain(report), **report.losses, **flattened(report.tasks), **report.outcome})
 
     def rollouts(self, step: int, success: float) -> None:
         """Share of successes when the network drives the robot."""

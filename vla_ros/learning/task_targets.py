@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,19 +12,20 @@ from torch import Tensor
 from vla_ros.errors import LearningError
 from vla_ros.learning.experience import Experience
 from vla_ros.learning.recipe import AugmentationConfig
-from vla_ros.learning.targets import IN_THE_PICTURE, VIEW, columns_of
-from vla_ros.model.config import VLAConfig
+from vla_ros.learning.targets import IN_THE_PICTURE, VIEW, Labels, columns_of
+from vla_ros.model.config import Task, VLAConfig
 from vla_ros.model.multi_task import MANIPULATION, SELECTOR, Target
 from vla_ros.model.relative import to_relative
 from vla_ros.types import ACTION_WIDTH, POSITION, QUATERNION
 
 
 class TargetMaker:
-    """Makes targets for one network. Raises LearningError for classes that the data has no labels of."""
+    """Makes targets for one network. Raises LearningError for tasks and classes that the data tells nothing of."""
 
     def __init__(self, experience: Experience, config: VLAConfig) -> None:
         labels = self._labels = experience.labels
         self._experience, self._tasks, self._axes = experience, config.tasks, config.axes
+        _check_tasks(config.tasks, labels)
         unknown = [name for name in config.classes if name not in labels.things]
         if unknown:
             there = ", ".join(labels.things) or "none"
@@ -79,3 +80,16 @@ class TargetMaker:
         tasks: tuple[str, ...] = self._tasks
         places = [tasks.index(topic if topic in tasks else MANIPULATION) for topic in topics]
         return Target(torch.tensor(places), torch.tensor([bool(topic) for topic in topics]))
+
+
+def _check_tasks(tasks: Sequence[Task], labels: Labels) -> None:
+    is_known: Mapping[Task, bool] = {
+        MANIPULATION: True,
+        "grasping": bool(labels.grasps_known.any()),
+        "detection": bool(labels.visible_known.any()),
+        "navigation": bool(labels.goals_known.any()),
+    }
+    unknown = [task for task in tasks if not is_known[task]]
+    if unknown:
+        there = ", ".join(task for task, known in is_known.items() if known)
+        raise LearningError(f"model.tasks: the data tells nothing of {', '.join(unknown)}; it tells of {there}")

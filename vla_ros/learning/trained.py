@@ -1,9 +1,9 @@
-"""Which part of a network a training changes: all of it, or the parts that reason, on a trunk that stands."""
+"""Which part of a network a training changes, all of it, or the parts that reason, on a trunk that stands; how fast."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -13,10 +13,16 @@ from vla_ros.learning.batches import Batch
 from vla_ros.learning.recipe import Recipe
 from vla_ros.model.checkpoint import load_checkpoint
 from vla_ros.model.config import VLAConfig, to_mapping
+from vla_ros.model.multi_task import LOG_VARIANCES
 from vla_ros.model.vla import Losses, VLAModel
 from vla_ros.resources import checkpoint_path
 
 _REASONING = "reasoning."
+# A step moves a number by about the rate. From 0 to the logarithm of a loss that falls to 1 % it is far: at the rate of
+# everything else a short training would end before an uncertainty had said anything.
+_UNCERTAINTIES_FASTER = 30.0
+FASTER = "faster"
+"""Of a group of parameters: how many times the rate it has."""
 
 
 class Trained(Protocol):
@@ -118,3 +124,13 @@ def begun_from(start: str, recipe: Recipe) -> VLAModel:
         raise LearningError(f"start: {checkpoint.folder} has another network: {', '.join(others)} differ")
     torch.manual_seed(recipe.seed)  # what was drawn to build the network counts for nothing
     return trained.fitting(checkpoint.model, recipe.model)
+
+
+def parameter_groups(trained: Mapping[str, nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """For an optimiser: what a network does, and apart from it how uncertain its tasks are, which nothing decays."""
+    uncertainties = [value for name, value in trained.items() if LOG_VARIANCES in name.split(".")]
+    others = [value for name, value in trained.items() if LOG_VARIANCES not in name.split(".")]
+    groups = [{"params": others, "weight_decay": weight_decay, FASTER: 1.0}]
+    if uncertainties:
+        groups.append({"params": uncertainties, "weight_decay": 0.0, FASTER: _UNCERTAINTIES_FASTER})
+    return groups

@@ -23,8 +23,9 @@ from vla_ros.learning.curriculum import CurriculumSampler, Progress, advanced
 from vla_ros.learning.recipe import Recipe
 from vla_ros.learning.schedule import learning_rate
 from vla_ros.learning.task_report import TaskReport, TaskTally
-from vla_ros.learning.trained import Trained, trained_of
+from vla_ros.learning.trained import FASTER, Trained, parameter_groups, trained_of
 from vla_ros.learning.usual import measure_usual
+from vla_ros.learning.value_report import ValueReport, ValueTally
 from vla_ros.model.multi_task import MANIPULATION
 from vla_ros.model.vla import Losses, VLAModel
 
@@ -36,12 +37,15 @@ _USUAL_ON = 4096  # frames at most
 
 @dataclass(frozen=True)
 class StepReport:
-    """One step. losses: by name, as they are, unweighted; gradient_norm: before it was clipped."""
+    """One step. losses: by name, as they are, unweighted; weights: of tasks, how much each counts beside 1 of the
+    action's; gradient_norm: before it was clipped.
+    """
 
     step: int
     stage: int
     learning_rate: float
     losses: Mapping[str, float]
+    weights: Mapping[str, float]
     gradient_norm: float
 
 
@@ -50,7 +54,8 @@ class ValidationReport:
     """On episodes that nothing was learned from, by the averaged weights.
 
     position_error_m: mean distance between predicted and recorded positions, over the chunk's rows that count;
-    accuracy: share of frames at which it is below 2 cm. tasks: of those beside the chunk.
+    accuracy: share of frames at which it is below 2 cm. tasks: of those beside the chunk; outcome: of the value, on
+    held-out failures too.
     """
 
     step: int
@@ -58,6 +63,7 @@ class ValidationReport:
     position_error_m: float
     accuracy: float
     tasks: TaskReport
+    outcome: ValueReport
 
 
 class CurriculumTrainer:
@@ -70,14 +76,16 @@ class CurriculumTrainer:
         batches: BatchMaker,
         sampler: CurriculumSampler,
         held_out: NDArray[np.int64],
+        failures: NDArray[np.int64],
     ) -> None:
-        """held_out: frames to validate on."""
+        """held_out: frames to validate on; failures: others, of episodes that ended badly, for the value alone."""
         self.recipe = recipe
         self.step = 0
         self.progress = Progress()
         self._batches = batches
         self._sampler = sampler
         self._held_out = held_out
+        self._ended = np.union1d(held_out, failures)
         self._shown = sampler.all_frames
         self.accelerator = Accelerator(
             mixed_precision=_precision(), kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
@@ -85,9 +93,8 @@ class CurriculumTrainer:
         self.model = model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._what = trained_of(recipe)
         self.trained = self._what.parameters(model)
-        self.optimiser = torch.optim.AdamW(
-            self.trained.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, foreach=True
-        )
+        groups = parameter_groups(self.trained, recipe.weight_decay)
+        self.optimiser = torch.optim.AdamW(groups, recipe.learning_rate, foreach=True)
         self._network, self._prepared = self.accelerator.prepare(_Network(model, self._what), self.optimiser)
         self.average = {name: value.detach().clone() for name, value in self.trained.items()}
 
@@ -100,7 +107,7 @@ class CurriculumTrainer:
         """Learn from one batch."""
         rate = learning_rate(self.step, self.recipe)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = group[FASTER] * rate
         batch = self._next_batch()
         torch.manual_seed(self._seed(_NETWORK))
         self._what.prepare(self.model)
@@ -109,13 +116,16 @@ class CurriculumTrainer:
             losses: Losses = self._network(batch, generator)
             total = self._total(losses)
         self.accelerator.backward(total)
-        norm = self.accelerator.clip_grad_norm_(self.trained.values(), self.recipe.clip)
+        # Of what a network does alone: however wrong an uncertainty is, that must not shorten its steps.
+        does, *_ = self.optimiser.param_groups
+        norm = self.accelerator.clip_grad_norm_(does["params"], self.recipe.clip)
         self._prepared.step()
         self._prepared.zero_grad(set_to_none=True)
         self._average()
         self.progress = replace(self.progress, batches=self.progress.batches + 1)
         self.step += 1
-        return StepReport(self.step, self.progress.stage, rate, _numbers(losses), float(norm))
+        told = _numbers(losses), _weights(losses)
+        return StepReport(self.step, self.progress.stage, rate, *told, float(norm))
 
     def validate(self) -> ValidationReport:
         """Measure on the held-out frames, and move the curriculum on if that says so."""
@@ -127,8 +137,8 @@ class CurriculumTrainer:
     def settle(self) -> None:
         """Measure what is usual to a world model, by the weights that the model has now; nothing without one."""
         if self.model.config.foresees:
-            shown, held_out = (frames[:: max(1, len(frames) // _USUAL_ON)] for frames in (self._shown, self._held_out))
-            measure_usual(self.model, self._batches, self._parts(shown), self._parts(held_out))
+            shown, held_out = (self._parts(_at_most(_USUAL_ON, some)) for some in (self._shown, self._held_out))
+            measure_usual(self.model, self._batches, shown, held_out)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Within it, the model has the averaged weights."""
@@ -157,7 +167,7 @@ class CurriculumTrainer:
         self.model.eval()
         sums: dict[str, float] = {}
         distances, tally = [], TaskTally(self.model.config)
-        some = self._held_out[:: max(1, len(self._held_out) // _VALIDATED_ON)]
+        some = _at_most(_VALIDATED_ON, self._held_out)
         for number, frames in enumerate(self._parts(some)):
             batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
             generator = torch.Generator().manual_seed(number)
@@ -171,7 +181,19 @@ class CurriculumTrainer:
             tally.add(self.model, batch)
         distance = torch.cat(distances)
         accuracy = float((distance < _ACCURATE_M).float().mean())
-        return ValidationReport(self.step, sums, float(distance.mean()), accuracy, tally.report())
+        told = tally.report(), self._judged()
+        return ValidationReport(self.step, sums, float(distance.mean()), accuracy, *told)
+
+    def _judged(self) -> ValueReport:
+        """How a value judges frames of held-out episodes, however they ended; nothing without one."""
+        if not self.model.config.foresees:
+            return {}
+        tally = ValueTally()
+        for number, frames in enumerate(self._parts(_at_most(_VALIDATED_ON, self._ended))):
+            batch = self._batches.make(frames, (self.recipe.seed, number, _VALIDATION)).to(self.accelerator.device)
+            with self.accelerator.autocast():
+                tally.add(self.model, batch)
+        return tally.report()
 
     def _parts(self, frames: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """In batches, the last one perhaps shorter."""
@@ -218,6 +240,11 @@ class _Swapped(AbstractContextManager[None]):
             theirs.copy_(kept)
 
 
+def _at_most(count: int, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Evenly some of them, about so many. (N,) -> (n,)"""
+    return frames[:: max(1, len(frames) // count)]
+
+
 def _precision() -> str:
     """bf16 where the processor computes in it, else full precision."""
     if torch.cuda.is_available():
@@ -230,6 +257,12 @@ def _numbers(losses: Losses) -> dict[str, float]:
     plain = {name: float(value.detach()) for name, value in vars(losses).items() if isinstance(value, Tensor)}
     beside = {} if losses.tasks is None else losses.tasks.losses
     return plain | {name: float(value) for name, value in beside.items() if name != MANIPULATION}
+
+
+def _weights(losses: Losses) -> dict[str, float]:
+    """Of tasks beside the chunk that had a target, by name."""
+    weights = {} if losses.tasks is None else losses.tasks.weights
+    return {name: float(value) for name, value in weights.items() if name != MANIPULATION}
 
 
 def _distances_m(rows: Tensor, batch: Batch) -> Tensor:

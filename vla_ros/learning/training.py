@@ -44,17 +44,22 @@ Rollouts = Callable[[Path, tuple[str, ...]], float]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Frames to learn from and frames to validate on, of different episodes. What is worth nothing is in neither."""
+    """Frames to learn from and frames to validate on, of different episodes. What is worth nothing is in neither.
+
+    failures: of which nothing was learned either, to see whether a value tells them from what is held out; none where
+    failures teach nothing.
+    """
 
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]
+    failures: NDArray[np.int64]
 
 
 def split(experience: Experience, share: float, with_failures: bool = False) -> Split:
     """Hold out a share of each task's good episodes, at least one. Raises LearningError if nothing is left.
 
     An episode is good if there is anything to learn from it. with_failures: the others are shown in training, too, of
-    which nobody learns how to act, but how it ends.
+    which nobody learns how to act, but how it ends; where there are at least 2 the same share of them is held out.
     """
     rng = np.random.default_rng(_HELD_OUT_SEED)
     held_out = np.zeros(len(experience.tasks), bool)
@@ -64,11 +69,20 @@ def split(experience: Experience, share: float, with_failures: bool = False) -> 
         mine = np.array([i for i, name in enumerate(experience.tasks) if name == task and is_good[i]])
         if len(mine) < 2:
             raise LearningError(f"{len(mine)} good episodes of '{task}' are too few to learn from; 2 are needed")
-        held_out[rng.permutation(mine)[: max(1, round(share * len(mine)))]] = True
+        held_out[_share_of(mine, share, rng)] = True
+    failed = experience.is_failure & ~is_good[experience.episodes] & with_failures
+    failures = np.unique(experience.episodes[failed])
+    if len(failures) > 1:
+        held_out[_share_of(failures, share, rng)] = True
     frames = np.arange(len(experience))
     unseen = held_out[experience.episodes]
     shown = good | experience.is_failure if with_failures else good
-    return Split(frames[shown & ~unseen], frames[good & unseen])
+    return Split(frames[shown & ~unseen], frames[good & unseen], frames[failed & unseen])
+
+
+def _share_of(episodes: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Some of them by lot, at least one. (N,) -> (n,)"""
+    return rng.permutation(episodes)[: max(1, round(share * len(episodes)))]
 
 
 def train(recipe: Recipe, contract: Contract, output: Path, record: Mapping[str, Any], rollouts: Rollouts) -> Path:
@@ -249,4 +263,4 @@ def _trainer(
     levels = recipe.curriculum.levels
     sampler = CurriculumSampler(parts.training, hardness, levels, recipe.batch_size, recipe.seed)
     batches = BatchMaker(experience, model, load_sentences(), camera_rate_hz)
-    return CurriculumTrainer(recipe, model, batches, sampler, parts.held_out)
+    return CurriculumTrainer(recipe, model, batches, sampler, parts.held_out, parts.failures)

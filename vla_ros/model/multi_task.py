@@ -1,8 +1,10 @@
 """Several tasks from one understanding: a chunk of actions, where to grasp, what is in view, where to drive.
 
 Each task asks the tokens of all that was seen and said by a question of its own, and answers through a head of its own.
-How much each loss counts is learned with them: Kendall, Gal and Cipolla, "Multi-task learning using uncertainty to
-weigh losses for scene geometry and semantics", 2018. A sample teaches the tasks that it has a target for, no others.
+How uncertain each task is is learned with them, and weighs its loss: Kendall, Gal and Cipolla, "Multi-task learning
+using uncertainty to weigh losses for scene geometry and semantics", 2018. Theirs is the ratio of the losses; as a whole
+they are such that the chunk's counts fully, as it does without other tasks, so that what is learned beside them all
+(where things are, what comes next) keeps its share. A sample teaches the tasks that it has a target for, no others.
 
 Shapes: B samples, M memory tokens, D width, H rows of a chunk, C classes.
 """
@@ -27,6 +29,8 @@ from vla_ros.model.task_heads import SHARE_OF_MEASURED, DetectionHead, GoalHead,
 MANIPULATION: Task = "manipulation"
 SELECTOR = "selector"
 """Beside the tasks: which of them a sample is about."""
+LOG_VARIANCES = "log_variances"
+"""The part of a network's names that are uncertainties."""
 
 _MOST_LOG_VARIANCE = 6.0  # a loss that vanishes must not come to count without bound
 
@@ -67,8 +71,9 @@ class MultiTaskOutputs:
 
 @dataclass(frozen=True, eq=False)
 class MultiTaskLosses:
-    """total: (), what is trained on. losses: question -> (), as measured; weights: question -> (), how much it counts;
-    known: question -> (), of how many samples, rows or classes it was measured. What had no target is in none of them.
+    """total: (), what is trained on. losses: question -> (), as measured; weights: question -> (), how much it counts
+    beside 1 of the chunk's; known: question -> (), of how many samples, rows or classes it was measured. What had no
+    target is in none of them.
     """
 
     total: Tensor
@@ -116,6 +121,11 @@ class MultiTaskVLANetwork(ActionHead):
     def head(self, name: str) -> TaskHead:
         """Of a question. Raises KeyError for manipulation, which has the chunk's, and for what is not asked."""
         return cast("TaskHead", self.answers[name])
+
+    def certainty(self, name: str, share: float) -> Tensor:
+        """share over the variance that was learned for a question. -> ()"""
+        log_variance = self.log_variances[name].clamp(-_MOST_LOG_VARIANCE, _MOST_LOG_VARIANCE)
+        return share * torch.exp(-log_variance)
 
     def forward(self, memory: Memory) -> MultiTaskOutputs:
         """Every answer but the chunk, each from the real tokens alone."""
@@ -170,12 +180,16 @@ def multi_task_loss_function(
 ) -> MultiTaskLosses:
     """Every loss that has a target, weighed by how uncertain its task is. generator: of what the chunk's head draws.
 
+    With the variances v the likelihood's is the sum of share / v * loss + log(v) / 2. It teaches the variances as it
+    is; what teaches the network is divided by the chunk's share / v.
+
     Raises ModelError for a target of a task that there is not.
     """
     for name in targets:
         if name not in network.questions_asked:
             raise ModelError(f"there is no task {name!r} to learn; choose from {', '.join(network.questions_asked)}")
     outputs = network(memory)
+    of_chunk = network.certainty(MANIPULATION, SHARE_OF_MEASURED).detach()
     total = memory.pooled.new_zeros(())
     losses, weights, known = {}, {}, {}
     for name, target in targets.items():
@@ -191,10 +205,9 @@ def multi_task_loss_function(
             head = network.head(name)
             errors = head.errors(outputs.answers[name], _without_unknown(target))
             share, loss = head.share, weighted_mean(errors, given)
-        log_variance = network.log_variances[name].clamp(-_MOST_LOG_VARIANCE, _MOST_LOG_VARIANCE)
-        weight = share * torch.exp(-log_variance)
-        total = total + weight * loss + 0.5 * log_variance
-        losses[name], weights[name] = loss.detach(), weight.detach()
+        certainty = network.certainty(name, share)
+        losses[name], weights[name] = loss.detach(), certainty.detach() / of_chunk
+        total = total + weights[name] * loss + certainty * losses[name] - 0.5 * torch.log(certainty)
         known[name] = (target.known > 0).sum()
     return MultiTaskLosses(total, losses, weights, known)
 
