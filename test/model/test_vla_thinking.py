@@ -38,7 +38,7 @@ def contract() -> Contract:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that expects nothing ever to change, and always plans to move above the puck."""
     torch.manual_seed(0)
-    made_of = replace(config("flow"), reasoning="all", subtasks=SUBTASKS)
+    made_of = replace(config("flow"), reasoning="all", subtasks=SUBTASKS, places=3)
     model = VLAModel(made_of, ActionStatistics.identity(), ActionStatistics.identity())
     assert model.reasoning.planner is not None
     with torch.no_grad():
@@ -109,6 +109,20 @@ def test_a_surprise_plans_anew_and_asks_for_a_stop_only_where_it_lasts(folder: P
     assert not np.allclose(anew.predict(on_course).rows[0], careless.predict(on_course).rows[0], atol=1e-3)
 
 
+def test_what_was_missed_before_a_gap_does_not_count_as_motion_after_it(folder: Path) -> None:
+    blind = replace(look(2, 0), images={"front": look(2, 0).images["front"]})
+    errors = []
+    for scenes in ((0, 1), (1, 1)):
+        watching = policy(folder, surprise="tell")
+        for index, scene in enumerate(scenes):
+            watching.predict(look(index, scene))
+        assert watching.predict(blind).surprise is None and watching.errors is None
+        assert watching.predict(look(3, 1)).surprise is None, "nothing was expected of a look behind a gap"
+        watching.predict(look(4, 1))
+        errors.append(watching.errors)
+    assert errors[0] == errors[1], "whatever was missed before"
+
+
 def test_a_new_instruction_expects_nothing(folder: Path) -> None:
     watching = policy(folder, surprise="tell")
     watching.predict(look(0, 0))
@@ -133,7 +147,8 @@ def test_what_is_said_crosses_the_wire(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"candidates": "0"}, "the option candidates is '0'; it must be a whole number of at least 1"),
+        ({"candidates": "0"}, "the option candidates is '0'; it must be a whole number from 1 to 64"),
+        ({"candidates": "65"}, "the option candidates is '65'; it must be a whole number from 1 to 64"),
         ({"refine": "maybe"}, "the option refine is 'maybe'; choose no or yes"),
         ({"surprise": "yes"}, "the option surprise is 'yes'; choose no, tell or stop"),
         ({"candidates": "4"}, "for networks that foresee; this one's reasoning is none"),

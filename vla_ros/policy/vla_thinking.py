@@ -30,12 +30,14 @@ from vla_ros.types import (
 )
 
 THINKING_OPTIONS = {
-    "candidates": "chunks of a flow, of which the one that the network foresees most of is followed; default: 1",
+    "candidates": "chunks of a flow, of which the one that the network foresees most of is followed, 64 at most; "
+    "default: 1",
     "refine": "yes, to correct the chunk by what the network has learned of such ones; default: no",
     "plan": "no, to act without the plan that a network makes; default: yes",
     "surprise": "tell, to say how far what is seen is from what was expected; stop, to plan anew and to ask for a stop "
     "too where that lasts; default: no",
 }
+MOST_CANDIDATES = 64
 PATIENCE_S = 1.0
 """How long a surprise lasts before a stop is asked for: a chunk made after the first one has had time to mend it."""
 
@@ -108,6 +110,7 @@ class Watch(Unwatched):
         """None where there was no look before, or a view is absent."""
         self.errors = None
         if self._last is None or not (self._last.sight.is_complete.all() and look.sight.is_complete.all()):
+            self._misses.clear()  # across a gap they do not add up to a way
             return None
         driven = driven_rows(self._last, observation, model.config.decoder.dt_s)
         driven = along(model.config.axes, driven, self._last.commanded_pose.quaternion)
@@ -139,8 +142,10 @@ def thinking_of(options: Mapping[str, str], model: VLAModel) -> Thinking:
     """As the options ask for. Raises PolicyError where the network cannot."""
     config = model.config
     text = options.get("candidates", "1")
-    if not text.isdecimal() or int(text) < 1:
-        raise PolicyError(f"the option candidates is {text!r}; it must be a whole number of at least 1")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_CANDIDATES:
+        raise PolicyError(
+            f"the option candidates is {text!r}; it must be a whole number from 1 to {MOST_CANDIDATES}"
+        )
     refine, plan = (_choice(options, *of) for of in (("refine", ("no", "yes")), ("plan", ("yes", "no"))))
     if (int(text) > 1 or refine == "yes") and not config.foresees:
         raise PolicyError(
