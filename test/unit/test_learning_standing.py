@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from vla_ros.learning.loading import load_experience, open_datasets
 from vla_ros.learning.logs import read_log
 from vla_ros.learning.recipe import build_recipe
 from vla_ros.learning.usual import measure_usual
-from vla_ros.model.checkpoint import load_checkpoint
+from vla_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.model.surprise import Calibration
+from vla_ros.model.vla import VLAModel
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.types import Observation, Pose
 
@@ -164,6 +166,19 @@ def test_what_cannot_be_trained_beside_is_refused(changes: dict[str, Any], words
     mapping = {"data": ["d"], "start": "mt10", "trains": "reasoning", "model": FORESEES, **changes}
     with pytest.raises(LearningError, match=words):
         build_recipe({key: value for key, value in mapping.items() if value is not None}, "a recipe")
+
+
+def test_a_planner_is_not_taken_from_a_network_that_has_one(
+    folder: Path, data: Path, trunk: Path, tmp_path: Path
+) -> None:
+    there = load_checkpoint(trunk)
+    plans = replace(there.model.config, reasoning="all", subtasks=("push",))
+    torch.manual_seed(0)
+    planning = VLAModel(plans, there.model.action_statistics, there.model.state_statistics)
+    save_checkpoint(tmp_path / "planning", planning, there.contract, is_trained=True)
+    beside = {"start": str(tmp_path / "planning"), "trains": "reasoning", "model": FORESEES}
+    with pytest.raises(LearningError, match=r"planning has another network: model\.subtasks differ"):
+        training_program.run(recipe(folder, data, **beside), tmp_path / "out")
 
 
 def test_another_trunk_is_refused(folder: Path, data: Path, trunk: Path, tmp_path: Path) -> None:

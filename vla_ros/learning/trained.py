@@ -102,8 +102,8 @@ class ReasoningAlone:
         return model
 
     def may_differ(self) -> frozenset[str]:
-        """See Trained."""
-        return frozenset(("reasoning", "subtasks"))
+        """See Trained. Not subtasks: without its planner a network that plans would act otherwise."""
+        return frozenset(("reasoning",))
 
 
 def trained_of(recipe: Recipe) -> Trained:
