@@ -77,7 +77,7 @@ def count_caught(outcomes: Iterable[Outcome], threshold: float) -> dict[str, Any
     """Of the disturbances that came while the robot was at work: how many surprise caught, and how many the guard."""
     at_work = [outcome for outcome in outcomes if outcome.disturbed_s is not None]
     caught = Rate(sum(peak(outcome) > threshold for outcome in at_work), len(at_work))
-    by_guard = Rate(sum(outcome.stops + outcome.latches > 0 for outcome in at_work), len(at_work))
+    by_guard = Rate(sum(is_stopped(outcome) for outcome in at_work), len(at_work))
     return {
         "caught": caught.successes,
         "disturbances": caught.episodes,

@@ -13,6 +13,7 @@ import pytest
 import torch
 from model_builders import config, model, observation, rows
 
+from vla_ros.commands import calibrate
 from vla_ros.contract import Contract
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import LearningError, ModelError, VlaRosError
@@ -179,6 +180,18 @@ def test_the_checkpoints_memory_counts(checkpoint: Path, contract: Contract, tmp
     copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
     (copy / CHECKPOINT_MEMORY).unlink()
     assert alike(run(copy, contract, 1), run(checkpoint, contract, 1)) == [False]
+
+
+def test_a_network_is_calibrated_with_what_it_remembers(contract: Contract, tmp_path: Path) -> None:
+    chosen = replace(config(), memory="external", memory_slots=SLOTS, reasoning="foresee")
+    built = VLAModel(chosen, ActionStatistics.identity(), ActionStatistics.identity())
+    save_checkpoint(tmp_path / "saved", built, contract, is_trained=True, memory=after(built, empty(built), 40))
+    copy = calibrate._uncalibrated(tmp_path / "saved", tmp_path / "copy")
+    memory = load_checkpoint(copy).memory
+    assert memory is not None and memory.used.sum() == 1
+    (tmp_path / "saved" / CHECKPOINT_MEMORY).unlink()
+    memory = load_checkpoint(calibrate._uncalibrated(tmp_path / "saved", tmp_path / "copy")).memory
+    assert memory is not None and not memory.used.any()
 
 
 def test_what_is_written_is_kept_in_a_file_and_begun_with(checkpoint: Path, contract: Contract, tmp_path: Path) -> None:

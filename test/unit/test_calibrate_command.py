@@ -29,7 +29,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bag of a live run, and a checkpoint for its robot that foresees, but has learned nothing of that."""
     folder = tmp_path_factory.mktemp("place")
     write_small_contract(folder / "robot.yaml")
-    LiveRun().run(1.6, {0.1: lambda run: run.say("open the drawer"), 0.2: LiveRun.arm}).write(folder / "lived")
+    for name, seconds in (("lived", 1.6), ("short", 0.25)):
+        run = LiveRun().run(seconds, {0.1: lambda run: run.say("open the drawer"), 0.2: LiveRun.arm})
+        run.write(folder / "bags" / name)
     shipped = load_checkpoint(checkpoint_path("mt10")).model
     model = ReasoningAlone().fitting(shipped, replace(shipped.config, reasoning="foresee"))
     save_checkpoint(folder / "network", model, load_contract(folder / "robot.yaml"), is_trained=True)
@@ -48,9 +50,11 @@ def calibration(folder: Path) -> Calibration:
 def test_recordings_give_a_threshold_and_runs_that_are_too_short_say_so(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network, bags = place / "network", ("--bags", str(place / "lived"))
+    network, bags = place / "network", ("--bags", str(place / "bags"))
     assert calibrate(place, network, *bags, "--per-hour", "2") == 2
-    assert "of undisturbed runs cannot promise 2 false alarms an hour: 1.5 h are needed" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "of undisturbed runs cannot promise 2 false alarms an hour: 1.9 h are needed" in told
+    assert f"{place / 'bags' / 'short'} is left out: nothing was foretold in it" in told
     assert calibration(network).threshold == math.inf, "nothing was written"
     kept = json.loads((place / "runs" / "bags" / "lived.json").read_text(encoding="utf-8"))
     assert calibrate(place, network, *bags, "--per-hour", MANY) == 0

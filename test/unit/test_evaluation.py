@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from vla_ros.control.motion import path_length, smoothness
 from vla_ros.errors import LearningError
+from vla_ros.learning.evaluation import calm
 from vla_ros.learning.evaluation.latency import ticks
 from vla_ros.learning.evaluation.log import OutcomeLog
 from vla_ros.learning.evaluation.metaworld_protocol import groups
@@ -20,17 +23,45 @@ from vla_ros.learning.evaluation.statistics import Paired, Rate, paired
 from vla_ros.learning.evaluation.suites import MT10, MT50, SUITES, trials, validation_trials
 from vla_ros.learning.evaluation.summary import summarise
 from vla_ros.learning.evaluation.table import table
-from vla_ros.learning.evaluation.trials import Outcome
+from vla_ros.learning.evaluation.trials import Outcome, Trial
+from vla_ros.model.surprise import calibrate, hours_needed
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.types import is_hold
 
 TABLE = load_sentences()
 DT_S = 0.0125
+MEASURED = {"success": True, "steps": 40, "stops": 0, "latches": 0, "clips": {}}
 
 
 def outcome(**changes: object) -> Outcome:
     plain = Outcome("seen_phrasings", "reach-v3", "reach-v3", "test:0", "training", "reach", True, 80, 0, 0, {})
     return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_undisturbed_runs_go_on_until_they_suffice_for_the_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first look of an episode nothing was expected: it takes time, and does not count."""
+    rng = np.random.default_rng(0)
+
+    def look(log: OutcomeLog, wanted: Sequence[Trial]) -> None:
+        log.begin({})
+        for trial in wanted:
+            if trial.key not in log:
+                told = tuple((0.1 * number, 1.0) for number in range(1, 5))
+                errors = tuple(map(tuple, rng.random((4, 3)).tolist()))
+                log.add(Outcome.of(trial, **MEASURED, surprises=told, errors=errors))
+
+    monkeypatch.setattr(calm, "run_trials", lambda _, wanted, _c, _w, log, *_others: look(log, wanted))
+    done = calm.run_for(
+        hours_needed(600.0),
+        calm.watched_hours,
+        *(None, lambda rounds: calm.calm_trials(MT10, TABLE, rounds, "train", 0), None, 1),  # type: ignore[arg-type]
+        OutcomeLog(tmp_path, {}),
+        *(None, print),  # type: ignore[arg-type]
+    )
+    assert math.isfinite(calibrate(calm.errors_of(done), calm.period_of(done), 600.0).threshold)
+    assert calm.hours_of(done) < 1.5 * hours_needed(600.0)
 
 
 def test_every_suite_is_explained() -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from vla_ros.commands.evaluate import chosen_tasks, progress, say
 from vla_ros.commands.needed import needed
 from vla_ros.commands.values import count, positive
 from vla_ros.errors import VlaRosError
-from vla_ros.resources import CHECKPOINT_PARTS, checkpoint_path
+from vla_ros.resources import CHECKPOINT_MEMORY, CHECKPOINT_PARTS, checkpoint_files, checkpoint_path
 
 if TYPE_CHECKING:
     from vla_ros.model.surprise import Calibration
@@ -28,13 +29,15 @@ Find the threshold above which a network's surprise is an alarm, and write it in
 promises at most so many false alarms an hour, with a confidence of 95 %. For networks that foresee.
 
 The runs are ones in which nothing goes wrong: simulated episodes that succeed, in worlds that are in no training set
-and no test, or recorded bags. About three times as long as the time between two alarms is needed: 1.5 h for two an
-hour. Every simulated episode is written down as it ends, and every bag that was replayed: the same command goes on with
-what was cut short, and more hours add to those before."""
+and no test, or recorded bags. Together they must last nearly four times as long as the time between two alarms, 1.9 h
+for two an hour, without the first look of each, of which nothing can be expected. Every fifth run gives the units in
+which surprise is counted, the others give the threshold. Every simulated episode is written down as it ends, and every
+bag that was replayed: the same command goes on with what was cut short, and more hours add to those before."""
 _EPILOG = """\
 examples:
-  vla_ros calibrate runs/train-mt10-foresight/last                          1.5 simulated hours, two alarms an hour
-  vla_ros calibrate runs/train-mt10-foresight/last --hours 0.25 --per-hour 15
+  vla_ros calibrate runs/train-mt10-foresight/last                          two alarms an hour, 1.9 simulated hours
+  vla_ros calibrate runs/train-mt10-foresight/last --per-hour 15            a quarter of an hour
+  vla_ros calibrate runs/train-mt10-foresight/last --hours 4                a lower threshold for the same promise
   vla_ros calibrate runs/mine/best --bags bags/good --per-hour 6
 
 Exit status: 0 calibrated; 2 it cannot be done, and why: runs that are too short say what they would suffice for."""
@@ -52,7 +55,7 @@ def add_parsers(subparsers: Any) -> None:
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="a folder")
     add("--per-hour", type=positive, default=2.0, metavar="N", help="false alarms that are allowed (2)")
-    add("--hours", type=positive, default=1.5, metavar="H", help="of simulated runs (1.5)")
+    add("--hours", type=positive, metavar="H", help="of simulated runs (as many as the promise needs)")
     add("--bags", nargs="+", type=Path, metavar="BAG", help="recordings instead, or folders of them")
     add("--tasks", metavar="TASKS", help="of the simulation: as of evaluate (those that it learned)")
     add("--workers", type=count, metavar="N", help="processes side by side (one per core)")
@@ -72,12 +75,12 @@ def _calibrate(args: argparse.Namespace) -> int:
     folder = checkpoint_path(args.checkpoint)
     output = args.output or Path("runs") / f"calibrate-{'-'.join(folder.resolve().parts[-2:])}"
     network = _uncalibrated(folder, output / "network")
-    errors, period_s = _replayed(args, network, output) if args.bags else _simulated(args, network, output)
+    runs, period_s = _replayed(args, network, output) if args.bags else _simulated(args, network, output)
     if not math.isfinite(period_s):
         raise VlaRosError("nothing was foretold in these runs: they must show two looks at the same task")
-    calibration = calibrate(errors, period_s, args.per_hour)
+    calibration = calibrate(runs, period_s, args.per_hour)
     write_calibration(folder, calibration)
-    sys.stdout.write(_table(errors, period_s, calibration, args.per_hour) + f"written into {folder}\n")
+    sys.stdout.write(_table(runs, period_s, calibration, args.per_hour) + f"written into {folder}\n")
     return 0
 
 
@@ -90,41 +93,47 @@ def _uncalibrated(folder: Path, copy: Path) -> Path:
     for part in CHECKPOINT_PARTS:
         if not (folder / part).is_file():
             raise VlaRosError(f"{folder} is not a checkpoint: it has no {part}")
-        shutil.copyfile(folder / part, copy / part)
+    (copy / CHECKPOINT_MEMORY).unlink(missing_ok=True)  # of a run before, when there was one
+    for file in checkpoint_files(folder):
+        shutil.copyfile(file, copy / file.name)
     for record in folder.glob("training.json"):  # which tasks it learned
         shutil.copyfile(record, copy / record.name)
     write_calibration(copy, Calibration())
     return copy
 
 
-def _simulated(args: argparse.Namespace, network: Path, output: Path) -> tuple[FloatArray, float]:
-    from vla_ros.learning.evaluation.calm import LINGER_STEPS, calm_trials, errors_of, good, period_of, run_for
+def _simulated(args: argparse.Namespace, network: Path, output: Path) -> tuple[Sequence[FloatArray], float]:
+    from vla_ros.learning.evaluation import calm
     from vla_ros.learning.evaluation.log import OutcomeLog, locked
     from vla_ros.learning.evaluation.run import Conditions
     from vla_ros.learning.evaluation.subject import checkpoint_subject
+    from vla_ros.model.surprise import hours_needed
     from vla_ros.policy.sentences import load_sentences
 
     subject, table = checkpoint_subject(network, {"surprise": "tell"}), load_sentences()
     tasks = chosen_tasks(args.tasks, subject)
-    conditions = Conditions(subject.kind.horizon, _LATENCY_S, LINGER_STEPS)
+    conditions = Conditions(subject.kind.horizon, _LATENCY_S, calm.LINGER_STEPS)
+    hours = args.hours or hours_needed(args.per_hour)
     workers = args.workers or len(os.sched_getaffinity(0))
     with locked(output / "runs"):
         log = OutcomeLog(output / "runs", {**subject.identity(), **conditions.identity()})
-        say(f"{args.hours:g} h of undisturbed runs, {len(log.outcomes)} episodes of them done before: {log.path}")
-        outcomes = run_for(
-            args.hours,
+        say(f"{hours:.3g} h of undisturbed runs, {len(log.outcomes)} episodes of them done before: {log.path}")
+        outcomes = calm.run_for(
+            hours,
+            calm.watched_hours,
             subject,
-            lambda rounds: calm_trials(tasks, table, rounds, "train", _FIRST),
+            lambda rounds: calm.calm_trials(tasks, table, rounds, "train", _FIRST),
             conditions,
             workers,
             log,
             progress,
             say,
         )
-    return errors_of(good(outcomes)), period_of(good(outcomes))
+    undisturbed = calm.good(outcomes)
+    return calm.errors_of(undisturbed), calm.period_of(undisturbed)
 
 
-def _replayed(args: argparse.Namespace, network: Path, output: Path) -> tuple[FloatArray, float]:
+def _replayed(args: argparse.Namespace, network: Path, output: Path) -> tuple[Sequence[FloatArray], float]:
     import numpy as np
     from tqdm import tqdm
 
@@ -134,19 +143,23 @@ def _replayed(args: argparse.Namespace, network: Path, output: Path) -> tuple[Fl
 
     subject = checkpoint_subject(network, {"surprise": "tell"}, threads=len(os.sched_getaffinity(0)))
     bags = find_bags(args.bags)
-    runs = [
-        errors_at(bag, subject, output / "bags" / f"{name}.json")
-        for name, bag in tqdm(bags.items(), unit="bag", file=sys.stderr)
-    ]
-    gaps_s = np.concatenate([np.diff(stamps_s) for stamps_s, _ in runs])
-    return np.concatenate([errors for _, errors in runs]), float(np.median(gaps_s)) if len(gaps_s) else math.nan
+    runs, gaps_s = [], [np.zeros(0)]
+    for name, bag in tqdm(bags.items(), unit="bag", file=sys.stderr):
+        stamps_s, errors = errors_at(bag, subject, output / "bags" / f"{name}.json")
+        if not len(errors):
+            say(f"{bag} is left out: nothing was foretold in it")
+            continue
+        runs.append(errors)
+        gaps_s.append(np.diff(stamps_s))
+    return runs, float(np.median(between)) if len(between := np.concatenate(gaps_s)) else math.nan
 
 
-def _table(errors: FloatArray, period_s: float, calibration: Calibration, per_hour: float) -> str:
+def _table(runs: Sequence[FloatArray], period_s: float, calibration: Calibration, per_hour: float) -> str:
     import numpy as np
 
     from vla_ros.model.surprise import PARTS
 
+    errors = np.concatenate(runs)
     surprises = (errors / np.array(calibration.scales)).max(axis=1)
     lines = [
         f"{len(errors) * period_s / 3600.0:.2f} h of undisturbed runs, {len(errors)} looks, {period_s:g} s apart",

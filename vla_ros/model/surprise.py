@@ -7,9 +7,10 @@ from, however well it follows from what was seen before: a camera is covered.
 Each kind is counted in a unit of its own, since its honest errors have tails of their own: what one look in a thousand
 exceeds on undisturbed runs. Surprise is the largest of the three. Its threshold is an order statistic of surprise on
 the same runs, chosen so that the promise holds with a stated confidence whatever the distribution is: Wilks,
-"Determination of sample sizes for setting tolerance limits", 1941. Assumed is that those instants are independent and
-alike to those of later runs. Surprises near in time are not independent, so that runs should be many and short rather
-than one and long; several alarms in a row count as several, which errs on the safe side.
+"Determination of sample sizes for setting tolerance limits", 1941. The units are measured on other runs than that
+statistic, a fifth of all: in units of its own a sample would look more usual than it is. Assumed is that those instants
+are independent and alike to those of later runs. Surprises near in time are not independent, so that runs should be
+many and short rather than one and long; several alarms in a row count as several, which errs on the safe side.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ ADDED_UP = 3
 """Looks over which a thing's motion is added up: it takes a hand two of them to move one."""
 MOVED_SCALE_M = 0.1
 _USUAL = 0.999  # share of looks
+_ONE_IN = 5  # runs, of which the scales are measured
+_CONFIDENCE = 0.95
 _LEAST = 1e-9  # of a scale: a network without places never sees anything move
 _SECONDS_PER_HOUR = 3600.0
 
@@ -49,29 +52,34 @@ class Calibration:
         return max(error / scale for error, scale in zip(errors, self.scales, strict=True))
 
 
-def calibrate(errors: FloatArray, period_s: float, alarms_per_hour: float, confidence: float = 0.95) -> Calibration:
-    """The lowest threshold that promises at most so many false alarms an hour. errors: (N, 3), one row every period_s.
+def calibrate(
+    runs: Sequence[FloatArray], period_s: float, alarms_per_hour: float, confidence: float = _CONFIDENCE
+) -> Calibration:
+    """The lowest threshold that promises at most so many false alarms an hour.
 
-    The promise is wrong with a probability of 1 - confidence. Raises ModelError for errors that are no distances, for
-    a rate that is none, and for runs that are too short for it, naming what they would suffice for.
+    runs: errors of each, (n, 3), one row every period_s. The promise is wrong with a probability of 1 - confidence.
+    Raises ModelError for errors that are no distances, for a rate that is none, and for runs that are too short for it,
+    naming what they would suffice for.
     """
-    is_table = errors.ndim == 2 and errors.shape[1:] == (len(PARTS),) and len(errors) > 0
-    if not is_table or not np.isfinite(errors).all() or (errors < 0.0).any() or not errors.any():
-        raise ModelError(
-            f"errors to calibrate with must be rows of {len(PARTS)} finite numbers of at least 0, not all 0"
-        )
+    _check(runs)
     share = alarms_per_hour * period_s / _SECONDS_PER_HOUR
     if not (0.0 < share < 1.0 and 0.0 < confidence < 1.0):
         raise ModelError(
             f"{alarms_per_hour:g} false alarms an hour, instants {period_s:g} s apart, a confidence of {confidence:g}: "
             f"the rate must lie between 0 and {_SECONDS_PER_HOUR / period_s:g}, the confidence between 0 and 1"
         )
-    above = _allowed_above(len(errors), share, 1.0 - confidence)
+    measured, counted = _apart(runs)
+    above = _allowed_above(len(counted), share, 1.0 - confidence)
     if above < 0:
-        raise ModelError(_too_short(len(errors), period_s, alarms_per_hour, confidence))
-    scales = np.maximum(np.quantile(errors, _USUAL, axis=0), _LEAST)  # (3,)
-    surprises = np.sort((errors / scales).max(axis=1))
-    return Calibration(tuple(scales.tolist()), float(surprises[len(errors) - 1 - above]))
+        raise ModelError(_too_short(len(measured), len(counted), period_s, alarms_per_hour, confidence))
+    scales = np.maximum(np.quantile(measured, _USUAL, axis=0), _LEAST)  # (3,)
+    surprises = np.sort((counted / scales).max(axis=1))
+    return Calibration(tuple(scales.tolist()), float(surprises[len(counted) - 1 - above]))
+
+
+def hours_needed(alarms_per_hour: float, confidence: float = _CONFIDENCE) -> float:
+    """Of looks of which something was expected: with so many `calibrate` can promise it, however far apart they are."""
+    return -math.log(1.0 - confidence) / alarms_per_hour * _ONE_IN / (_ONE_IN - 1)
 
 
 class Escalation(Enum):
@@ -97,6 +105,23 @@ def escalate(
     return (Escalation.STOP if is_over else Escalation.REPLAN), began_ns
 
 
+def _check(runs: Sequence[FloatArray]) -> None:
+    are_tables = all(run.ndim == 2 and run.shape[1] == len(PARTS) for run in runs)
+    are_distances = are_tables and all(np.isfinite(run).all() and (run >= 0.0).all() for run in runs)
+    if not are_distances or not any(run.any() for run in runs):
+        raise ModelError(
+            f"errors to calibrate with must be rows of {len(PARTS)} finite numbers of at least 0, not all 0"
+        )
+
+
+def _apart(runs: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """What the scales are measured by, every fifth run but at most a fifth of all looks, and what is counted."""
+    some = np.concatenate(runs[::_ONE_IN])
+    most = max(1, sum(map(len, runs)) // _ONE_IN)
+    others = [run for number, run in enumerate(runs) if number % _ONE_IN]
+    return some[:most], np.concatenate([some[most:], *others])
+
+
 def _allowed_above(count: int, share: float, doubt: float) -> int:
     """How many of the largest errors may lie above the threshold; -1 if not even it may be the largest one.
 
@@ -111,11 +136,11 @@ def _allowed_above(count: int, share: float, doubt: float) -> int:
     return above
 
 
-def _too_short(count: int, period_s: float, alarms_per_hour: float, confidence: float) -> str:
+def _too_short(measured: int, counted: int, period_s: float, alarms_per_hour: float, confidence: float) -> str:
     per_hour = _SECONDS_PER_HOUR / period_s
-    needed = math.ceil(math.log(1.0 - confidence) / math.log1p(-alarms_per_hour / per_hour))
-    possible = per_hour * -math.expm1(math.log(1.0 - confidence) / count)
+    needed_h = hours_needed(alarms_per_hour, confidence)
+    possible = per_hour * -math.expm1(math.log(1.0 - confidence) / counted) if counted else per_hour
     return (
-        f"{count / per_hour:.2g} h of undisturbed runs cannot promise {alarms_per_hour:g} false alarms an hour: "
-        f"{needed / per_hour:.2g} h are needed; these suffice for {possible:.3g} an hour"
+        f"{(measured + counted) / per_hour:.2g} h of undisturbed runs cannot promise {alarms_per_hour:g} false alarms "
+        f"an hour: {needed_h:.2g} h are needed; these suffice for {possible:.3g} an hour"
     )

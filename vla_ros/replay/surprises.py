@@ -9,7 +9,6 @@ import numpy as np
 
 from vla_ros.contract_file import load_contract
 from vla_ros.data.files import replacing
-from vla_ros.errors import ReplayError
 from vla_ros.policy.protocol import Policy, Surprised
 from vla_ros.replay.run import Replay, Terms
 from vla_ros.replay.subject import Subject, identity
@@ -32,9 +31,10 @@ class _Noting:
 
 
 def errors_at(bag: Path, subject: Subject, kept: Path) -> tuple[FloatArray, FloatArray]:
-    """Replay a bag, unless the file `kept` says what came of that before. -> stamps (N,) [s], errors (N, 3)
+    """Replay a bag, unless the file `kept` says what came of that before. -> stamps (N,) [s], errors (N, 3); both are
+    empty where nothing was foretold.
 
-    Raises BagError, ReplayError for a policy that cannot tell.
+    Raises BagError.
     """
     contract = load_contract(subject.contract)
     key = json.loads(json.dumps(identity(subject, bag, None, {})))
@@ -47,6 +47,4 @@ def errors_at(bag: Path, subject: Subject, kept: Path) -> tuple[FloatArray, Floa
         looks = noting.looks
         with replacing(kept) as draft:
             draft.write_text(json.dumps({"key": key, "looks": looks}), encoding="utf-8")
-    if not looks:
-        raise ReplayError(f"{bag}: nothing was foretold in it")
     return np.array([stamp for stamp, _ in looks]) / NS_PER_S, np.array([errors for _, errors in looks])

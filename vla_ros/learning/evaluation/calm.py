@@ -40,6 +40,7 @@ def calm_trials(tasks: Sequence[str], table: SentenceTable, rounds: int, split: 
 
 def run_for(
     hours: float,
+    measured_h: Callable[[Sequence[Outcome]], float],
     subject: Subject,
     trials: Callable[[int], Sequence[Trial]],
     conditions: Conditions,
@@ -48,16 +49,18 @@ def run_for(
     progress: Progress,
     say: Callable[[str], None],
 ) -> tuple[Outcome, ...]:
-    """Rounds of trials until those that succeed have taken so long in all; what the log has of them counts.
+    """Rounds of trials until those that succeed are so long in all; what the log has of them counts.
 
-    trials: of so many rounds, those of fewer among them. -> of all rounds. Raises LearningError, also for a policy that
-    hardly ever succeeds.
+    measured_h: `hours_of` or `watched_hours`. trials: of so many rounds, those of fewer among them. -> of all rounds.
+    Raises LearningError, also for a policy that hardly ever succeeds, or hardly ever looks twice.
     """
     rounds = 0
     done: tuple[Outcome, ...] = ()
-    while (ran_h := hours_of(good(done))) < hours:
+    while (ran_h := measured_h(good(done))) < hours:
         if done and ran_h < _LEAST_SHARE * hours_of(done):
-            raise LearningError("the policy hardly ever succeeds: its runs are not ones in which nothing goes wrong")
+            raise LearningError(
+                "the policy hardly ever succeeds, or foretells hardly anything: these are no runs to calibrate by"
+            )
         per_round_s = ran_h * _S_PER_HOUR / rounds if rounds else _FIRST_GUESS_S * len(trials(1))
         rounds += math.ceil((hours - ran_h) * _S_PER_HOUR / per_round_s)
         wanted = trials(rounds)
@@ -77,9 +80,15 @@ def hours_of(outcomes: Iterable[Outcome]) -> float:
     return sum(outcome.steps for outcome in outcomes) * CONTROL_DT_S / _S_PER_HOUR
 
 
-def errors_of(outcomes: Iterable[Outcome]) -> FloatArray:
-    """Of all looks. -> (N, 3), of surprise.PARTS"""
-    return np.array([errors for outcome in outcomes for errors in outcome.errors]).reshape(-1, len(PARTS))
+def watched_hours(outcomes: Sequence[Outcome]) -> float:
+    """Of looks of which something was expected: not the first one of each."""
+    looks = sum(len(outcome.errors) for outcome in outcomes)
+    return looks * period_of(outcomes) / _S_PER_HOUR if looks else 0.0
+
+
+def errors_of(outcomes: Iterable[Outcome]) -> list[FloatArray]:
+    """Of the looks of each. -> (n, 3), of surprise.PARTS"""
+    return [np.array(outcome.errors).reshape(-1, len(PARTS)) for outcome in outcomes]
 
 
 def period_of(outcomes: Iterable[Outcome]) -> float:
