@@ -19,14 +19,16 @@ import yaml
 from bench.ablation.data import fingerprint
 from bench.ablation.plan import Plan, recipe_of
 from bench.report import write_text
-from vla_ros.errors import LearningError, VlaRosError
+from vla_ros.contract_file import load_contract
+from vla_ros.errors import LearningError, PolicyError, VlaRosError
 from vla_ros.learning.evaluation.log import OutcomeLog, locked
 from vla_ros.learning.evaluation.names import HORIZON
 from vla_ros.learning.evaluation.run import Conditions, run_trials
-from vla_ros.learning.evaluation.subject import checkpoint_subject
+from vla_ros.learning.evaluation.subject import Subject, checkpoint_subject
 from vla_ros.learning.evaluation.suites import trials
 from vla_ros.learning.evaluation.trials import Key, Outcome
 from vla_ros.lifetime import end_with
+from vla_ros.policy.registry import create_policy
 from vla_ros.policy.sentences import load_sentences
 
 _REFUSED = 2  # the command's exit status for what cannot be done
@@ -115,7 +117,10 @@ class Training:
 
 
 def tried(plan: Plan, variant: str, training: Training, advance: Advance) -> dict[Key, bool]:
-    """Each trial of the plan, and whether it succeeded. Raises Refused for options that this version does not take."""
+    """Each trial of the plan, and whether it succeeded.
+
+    Raises Refused for options that this version does not take, LearningError for what goes wrong in a trial.
+    """
     wanted = trials(plan.suite, plan.tasks_of(variant), load_sentences(), plan.episodes)
     conditions = Conditions(HORIZON, plan.latency_s)
 
@@ -124,16 +129,23 @@ def tried(plan: Plan, variant: str, training: Training, advance: Advance) -> dic
             yield outcome
             advance(1)
 
-    try:
-        subject = checkpoint_subject(training.checkpoint, plan.variants[variant].options)
-        with locked(folder := training.folder / "trials"):
-            log = OutcomeLog(folder, {**subject.identity(), **conditions.identity()})
-            advance(sum(trial.key in log for trial in wanted))
-            run_trials(subject, wanted, conditions, len(os.sched_getaffinity(0)), log, told, _unheard)
-    except LearningError as error:
-        raise Refused(str(error)) from error
+    subject = _subject(training.checkpoint, plan.variants[variant].options)
+    with locked(folder := training.folder / "trials"):
+        log = OutcomeLog(folder, {**subject.identity(), **conditions.identity()})
+        advance(sum(trial.key in log for trial in wanted))
+        run_trials(subject, wanted, conditions, len(os.sched_getaffinity(0)), log, told, _unheard)
     outcomes = {outcome.key: outcome.success for outcome in log.outcomes}
     return {trial.key: outcomes[trial.key] for trial in wanted}
+
+
+def _subject(checkpoint: Path, options: Mapping[str, str]) -> Subject:
+    """The policy is loaded once, to know before the first trial. Raises Refused for options that it does not take."""
+    try:
+        subject = checkpoint_subject(checkpoint, options)
+        create_policy(subject.policy, load_contract(subject.contract), subject.worker_options)
+    except (LearningError, PolicyError) as error:
+        raise Refused(str(error)) from error
+    return subject
 
 
 def _unheard(_: str) -> None:

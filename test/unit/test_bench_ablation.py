@@ -19,15 +19,15 @@ from vla_ros.errors import LearningError, ModelError
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from bench.ablation import plain
+from bench.ablation import plain, runs
 from bench.ablation.data import require_whole
 from bench.ablation.plan import PLAN, merged, read_plan, recipe_of, selected
 from bench.ablation.report import Results, draw, markdown, numbers
-from bench.ablation.runs import Training
+from bench.ablation.runs import Refused, Training, tried
 from bench.ablation.statistics import difference
 from vla_ros.learning.evaluation.trials import Key
 from vla_ros.learning.recipe import build_recipe, read_recipe
-from vla_ros.resources import config_path
+from vla_ros.resources import checkpoint_path, config_path
 from vla_ros.strict_yaml import read_mapping
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +201,23 @@ def test_a_dataset_that_is_not_whole_is_refused_with_the_command_that_finishes_i
     require_whole([str(half.rename(tmp_path / "mine"))])  # no plan says how many these should be
     with pytest.raises(LearningError, match=r"data/nothing has no episode; .*: vla_ros collect nothing$"):
         require_whole(["data/nothing"])
+
+
+def test_what_a_policy_does_not_take_is_refused_and_what_goes_wrong_later_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "last").symlink_to(checkpoint_path("mt10"))
+    variants = {"full": {}, "less": {"of": "full", "options": {"candidates": "4"}}}
+    plan, training = read_plan(plan_file(tmp_path, variants=variants)), Training({}, tmp_path)
+    with pytest.raises(Refused, match="for networks that foresee; this one's reasoning is none"):
+        tried(plan, "less", training, lambda _: None)
+
+    def killed(*_: object) -> None:
+        raise LearningError("a worker was killed by signal 9")
+
+    monkeypatch.setattr(runs, "run_trials", killed)
+    with pytest.raises(LearningError, match="killed by signal 9"):
+        tried(plan, "full", training, lambda _: None)
 
 
 def test_the_table_says_what_was_refused_and_what_was_not_measured(tmp_path: Path) -> None:
