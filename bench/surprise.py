@@ -112,6 +112,11 @@ def peak(outcome: Outcome) -> float:
     return max(told, default=0.0)
 
 
+def is_stopped(outcome: Outcome) -> bool:
+    """Whether the guard did, after the disturbance: by itself, since the policy only tells."""
+    return outcome.disturbed_s is not None and any(at_s > outcome.disturbed_s for at_s in outcome.stopped_s)
+
+
 def _alarms(outcome: Outcome, threshold: float) -> int:
     above = [surprise > threshold for _, surprise in outcome.surprises]
     return sum(now and not before for before, now in zip([False, *above], above, strict=False))
@@ -124,7 +129,7 @@ def _calm(subject: Subject, folder: Path, options: Options) -> tuple[Outcome, ..
     def trials(rounds: int) -> tuple[Trial, ...]:
         return calm_trials(MT10, load_sentences(), rounds, "test", _CALM_FIRST)
 
-    return run_for(options.hours, subject, trials, conditions, _workers(), log, _progress, _say)
+    return run_for(options.hours, hours_of, subject, trials, conditions, _workers(), log, _progress, _say)
 
 
 def _disturbed(subject: Subject, folder: Path, options: Options) -> Mapping[str, Sequence[Outcome]]:

@@ -11,18 +11,19 @@ from vla_ros.learning.evaluation.statistics import most_expected
 from vla_ros.learning.evaluation.trials import Outcome
 
 
-def outcome(*surprises: float, disturbed_s: float | None = None, stops: int = 0, steps: int = 160) -> Outcome:
+def outcome(*surprises: float, disturbed_s: float | None = None, stopped_s: tuple[float, ...] = (), steps: int = 160) -> Outcome:
     """Looks ten times a second."""
     told = tuple((round(0.1 * number, 1), surprise) for number, surprise in enumerate(surprises, 1))
     return Outcome(
         *("moved", "push-v3", "push-v3", "test:0", "training", "push it"),
         success=True,
         steps=steps,
-        stops=stops,
+        stops=len(stopped_s),
         latches=0,
         clips={},
         surprises=told,
         disturbed_s=disturbed_s,
+        stopped_s=stopped_s,
     )
 
 
@@ -34,12 +35,13 @@ def test_caught_is_what_is_told_within_a_second_of_the_disturbance() -> None:
     found = count_caught(
         [
             outcome(*before, *within, disturbed_s=0.4),
-            outcome(*before, 1.0, 1.0, disturbed_s=0.4, stops=1),
+            outcome(*before, 1.0, 1.0, disturbed_s=0.4, stopped_s=(0.1, 0.7)),
+            outcome(*before, 1.0, 1.0, disturbed_s=0.4, stopped_s=(0.1,)),  # for something else, before it
             outcome(*before),  # nothing happened while the robot was at work
         ],
         threshold=2.0,
     )
-    assert (found["caught"], found["disturbances"], found["by the guard alone"]) == (1, 2, 1)
+    assert (found["caught"], found["disturbances"], found["by the guard alone"]) == (1, 3, 1)
 
 
 def test_alarms_in_a_row_are_one_and_hours_are_of_simulated_time() -> None:

@@ -84,6 +84,8 @@ def test_a_covered_camera_leads_to_a_stop_and_an_undisturbed_episode_does_not(fo
         print(f"seed {seed}: surprise {min(told):.1f} to {max(told):.1f}, stops {covered.stops}")
         assert min(told) > 1.5, "for as long as it is covered"
         assert (covered.stops, covered.latches) == (1, 0)
+        assert covered.disturbed_s is not None
+        assert [at_s > covered.disturbed_s for at_s in covered.stopped_s] == [True]
 
 
 @pytest.mark.timeout(600)

@@ -52,7 +52,7 @@ Samples = tuple[Sample[Any], ...]
 @dataclass(frozen=True)
 class EpisodeResult:
     """steps: of 12.5 ms, to success or to the end; stops: motions that the guard interrupted (`stops_in`); latches: 0
-    or 1.
+    or 1; stopped_at: the steps of these.
 
     clips: how often each limit acted; clipped_steps: steps on which any did.
     max_following_error_m: largest distance between the commanded and the measured hand.
@@ -63,6 +63,7 @@ class EpisodeResult:
     steps: int
     stops: int = 0
     latches: int = 0
+    stopped_at: tuple[int, ...] = ()
     clips: Mapping[str, int] = field(default_factory=dict)
     clipped_steps: int = 0
     max_following_error_m: float = 0.0
@@ -174,7 +175,7 @@ def _tick(loop: _Loop, seen: Samples, step: int, setup: _Setup) -> tuple[_Loop, 
     if guarded.commanded_pose is not None:
         sample = Sample(channels.COMMANDED_POSE, guarded.commanded_pose, now.ros_ns, now.steady_ns)
         mail = (*mail, (step + 1, sample))
-    result = _count(loop.result, guarded, seen[0].value)
+    result = _count(loop.result, guarded, seen[0].value, step)
     return _Loop(decided.state, guarded.state, result, mail), guarded.command
 
 
@@ -242,15 +243,18 @@ def _motion(row: FloatArray) -> Motion:
     return Motion(Pose(row[POSITION], row[QUATERNION]), twist, float(row[GRIPPER]))
 
 
-def _count(result: EpisodeResult, guarded: GuardResult, measured: Pose) -> EpisodeResult:
+def _count(result: EpisodeResult, guarded: GuardResult, measured: Pose, step: int) -> EpisodeResult:
     after = guarded.state
+    stops, latches = stops_in(after.counts), after.counts.get("latches", 0)
+    is_stopped = stops + latches > result.stops + result.latches
     counts = dict(result.clips)
     for clip in guarded.clips:
         counts[clip] = counts.get(clip, 0) + 1
     return replace(
         result,
-        stops=stops_in(after.counts),
-        latches=after.counts.get("latches", 0),
+        stops=stops,
+        latches=latches,
+        stopped_at=(*result.stopped_at, step) if is_stopped else result.stopped_at,
         clips=counts,
         clipped_steps=result.clipped_steps + bool(guarded.clips),
         max_following_error_m=max(result.max_following_error_m, _following_error(after.motion, measured)),

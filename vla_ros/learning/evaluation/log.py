@@ -89,4 +89,5 @@ def _parse(line: str, is_last: bool) -> Outcome | None:
             return None
         raise
     pairs = {name: tuple(map(tuple, record.get(name, ()))) for name in ("surprises", "errors")}
-    return Outcome(**{**record, "inference_ms": tuple(record["inference_ms"]), **pairs})
+    times = {name: tuple(record.get(name, ())) for name in ("inference_ms", "stopped_s")}
+    return Outcome(**{**record, **times, **pairs})

@@ -176,4 +176,5 @@ def _outcome(
         surprises=tuple(policy.surprises),
         errors=tuple(policy.errors),
         disturbed_s=disturbed_s,
+        stopped_s=tuple(step * CONTROL_DT_S for step in result.stopped_at),
     )

@@ -59,7 +59,7 @@ class Outcome:
     inference_ms: of each chunk, on this machine and under this load. Over ROS what is None is not measured, but
     wall_time_s is: by the wall clock, from the sentence to the end. surprises: (instant of the look, surprise), as the
     policy tells it, in seconds from the start; errors: what each is made of, where the policy knows. disturbed_s: when
-    the robot, still at work, began to be disturbed.
+    the robot, still at work, began to be disturbed; stopped_s: when the guard stopped or latched.
     """
 
     suite: str
@@ -83,6 +83,7 @@ class Outcome:
     surprises: tuple[tuple[float, float], ...] = ()
     errors: tuple[tuple[float, ...], ...] = ()
     disturbed_s: float | None = None
+    stopped_s: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, trial: Trial, **measured: Any) -> Outcome:
