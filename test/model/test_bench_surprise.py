@@ -11,7 +11,9 @@ from vla_ros.learning.evaluation.statistics import most_expected
 from vla_ros.learning.evaluation.trials import Outcome
 
 
-def outcome(*surprises: float, disturbed_s: float | None = None, stopped_s: tuple[float, ...] = (), steps: int = 160) -> Outcome:
+def outcome(
+    *surprises: float, disturbed_s: float | None = None, stopped_s: tuple[float, ...] = (), steps: int = 160
+) -> Outcome:
     """Looks ten times a second."""
     told = tuple((round(0.1 * number, 1), surprise) for number, surprise in enumerate(surprises, 1))
     return Outcome(

@@ -19,6 +19,7 @@ from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig, from_mapping, to_mapping
+from vla_ros.model.planner import Plan, TaskPlanner
 from vla_ros.model.reasoning import Lessons, OutcomeLesson, PlanLesson, Thinking, VLAReasoningModule
 from vla_ros.model.refiner import ActionRefiner
 from vla_ros.model.sight import SightLayout
@@ -219,6 +220,21 @@ def test_who_has_no_plan_teaches_neither_it_nor_the_goal() -> None:
     one, other = (built.loss(inputs, rows(1, HORIZON, 2), lessons=told(seed)) for seed in (6, 7))
     assert torch.equal(one.goal, other.goal) and one.goal > 0.0
     assert torch.equal(one.plan, other.plan) and one.plan > 0.0
+
+
+def test_who_learns_to_act_is_told_what_is_done_of_a_plan_as_on_a_robot(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, told = network("plan"), []
+    write = TaskPlanner.write
+
+    def noted(self: TaskPlanner, goal: Tensor, state: Tensor, begun: Plan | None = None) -> Plan:
+        told.append(() if begun is None else self.names_of(begun))
+        return write(self, goal, state, begun)
+
+    monkeypatch.setattr(TaskPlanner, "write", noted)
+    inputs = built.inputs([observation(0), observation(1)])
+    built.loss(inputs, rows(1, HORIZON, 2), generator=noise(), lessons=lessons(built))
+    built.loss(inputs, rows(1, HORIZON, 2), generator=noise())
+    assert told == [((SUBTASKS[0],), ()), ()]
 
 
 @pytest.mark.parametrize("reasoning", ["none", "plan", "foresee"])

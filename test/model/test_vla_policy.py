@@ -18,6 +18,7 @@ from vla_ros.control.chunks import target_at, validate_chunk
 from vla_ros.errors import VlaRosError
 from vla_ros.model.checkpoint import save_checkpoint
 from vla_ros.model.chunk_decoder import Prefix
+from vla_ros.model.inputs import ModelInputs
 from vla_ros.model.relative import to_absolute
 from vla_ros.model.vla import Perception, VLAModel
 from vla_ros.policy.client import WorkerClient
@@ -150,6 +151,36 @@ def test_the_past_of_the_same_task_counts(policy: VLAPolicy, checkpoint: Path, c
     policy.predict(look(0))
     fresh = create(contract, {"checkpoint": str(checkpoint)})
     assert not np.array_equal(policy.predict(look(1)).rows, fresh.predict(look(1)).rows)
+
+
+def test_who_looks_back_sees_the_instants_that_training_showed_and_nothing_where_none_was_seen(
+    policy: VLAPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network with two instants of history, whose camera gives one every tenth of a second."""
+    looked: list[tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor]] = []
+    perceive = VLAModel.perceive
+
+    def noted(self: VLAModel, inputs: ModelInputs, plan: bool = True) -> Perception:
+        perception = perceive(self, inputs, plan)
+        looked.append((inputs.history, inputs.history_mask, perception.frame_features))
+        return perception
+
+    monkeypatch.setattr(VLAModel, "perceive", noted)
+    early = replace(look(6), t_obs_ns=look(6).t_obs_ns - FRAME_NS // 4)  # not quite in time
+    for seen in (look(0), look(1), look(2), look(4), early, look(9)):
+        policy.predict(seen)
+    histories, masks, features = zip(*looked, strict=True)
+    assert histories[0] is None
+    assert [None if mask is None else mask.tolist()[0] for mask in masks] == [
+        None,
+        [False, True],
+        [True, True],
+        [True, False],
+        [True, False],
+        [False, False],
+    ]
+    assert torch.equal(histories[2][0], torch.cat(features[:2]))
+    assert torch.equal(histories[3][0, 0], features[2][0]) and torch.equal(histories[4][0, 0], features[3][0])
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ from vla_ros.errors import PolicyError
 from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.checkpoint import save_checkpoint
 from vla_ros.model.surprise import Calibration
-from vla_ros.model.vla import VLAModel
+from vla_ros.model.vla import Perception, VLAModel
+from vla_ros.policy import vla
 from vla_ros.policy.messages import Plan, decode_answer, encode_answer
 from vla_ros.policy.vla import VLAPolicy, create
+from vla_ros.policy.vla_plan import Course, planned
 from vla_ros.policy.vla_thinking import PATIENCE_S
 from vla_ros.types import NS_PER_S, Chunk, Observation, Pose
 
@@ -107,6 +109,23 @@ def test_a_surprise_plans_anew_and_asks_for_a_stop_only_where_it_lasts(folder: P
     anew = policy(folder, surprise="stop")
     anew.predict(look(0, 0))
     assert not np.allclose(anew.predict(on_course).rows[0], careless.predict(on_course).rows[0], atol=1e-3)
+
+
+def test_what_was_done_of_a_plan_is_forgotten_with_a_surprise_and_with_the_instruction(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_anew: list[bool] = []
+
+    def noted(model: VLAModel, perception: Perception, course: Course | None) -> tuple[Perception, Course | None]:
+        is_anew.append(course is None)
+        return planned(model, perception, course)
+
+    monkeypatch.setattr(vla, "planned", noted)
+    watching = policy(folder, surprise="stop")
+    for index, scene in enumerate((0, 0, 1, 1)):
+        watching.predict(look(index, scene))
+    watching.predict(replace(look(4, 1), instruction="close the window"))
+    assert is_anew == [True, False, True, False, True]
 
 
 def test_what_was_missed_before_a_gap_does_not_count_as_motion_after_it(folder: Path) -> None:

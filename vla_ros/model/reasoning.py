@@ -111,6 +111,11 @@ class Lessons:
     plan: PlanLesson | None = None
     outcome: OutcomeLesson | None = None
 
+    @property
+    def begun(self) -> Plan | None:
+        """What is done of the plans, and told."""
+        return None if self.plan is None else self.plan.plan.begun(self.plan.done)
+
     def to(self, device: torch.device) -> Lessons:
         """The same on a device."""
         return Lessons(

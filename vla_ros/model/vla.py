@@ -11,7 +11,7 @@ tokens, L words, S sentences, T earlier instants, D width, H rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from vla_ros.model.inputs import ModelInputs, build_inputs
 from vla_ros.model.language import HierarchicalLanguageEncoder, HierarchicalLanguageFeatures
 from vla_ros.model.memory import MemoryAugmentedFusion, MemoryState, Recall
 from vla_ros.model.multi_task import MultiTaskLosses, MultiTaskOutputs, Target, acting_losses, answers, make_decoder
+from vla_ros.model.planner import Plan
 from vla_ros.model.reasoning import AT_ONCE, NO_LESSONS, Lessons, PlannedTask, Thinking, VLAReasoningModule
 from vla_ros.model.sight import Sight
 from vla_ros.model.vision import MultiViewFeatures, MultiViewVisionEncoder
@@ -146,12 +147,22 @@ class VLAModel(nn.Module):
             places = self.grounding(tokens, mask)  # (B, places, 3)
             tokens = torch.cat([tokens, self.grounding.tell(places)], dim=1)
             mask = torch.cat([mask, mask.new_ones(places.shape[:2])], dim=1)
-        planned = self.reasoning.plan(language.global_features, fused) if plan else None
-        if planned is not None:
-            tokens = torch.cat([tokens, planned.features], dim=1)
-            mask = torch.cat([mask, planned.plan.mask], dim=1)
         memory = Memory(tokens, mask, fused)
-        return Perception(memory, fusion.frame_features, vision, language, fusion, places, recall, planned)
+        perception = Perception(memory, fusion.frame_features, vision, language, fusion, places, recall, None)
+        return self.planned(perception) if plan else perception
+
+    def planned(self, perception: Perception, begun: Plan | None = None) -> Perception:
+        """The same with a plan, of which its memory tells too; as it is without a planner.
+
+        begun: what stays of an earlier plan.
+        """
+        memory = perception.memory
+        planned = self.reasoning.plan(perception.language.global_features, memory.pooled, begun)
+        if planned is None:
+            return perception
+        tokens = torch.cat([memory.tokens, planned.features], dim=1)
+        mask = torch.cat([memory.mask, planned.plan.mask], dim=1)
+        return replace(perception, memory=Memory(tokens, mask, memory.pooled), plan=planned)
 
     def sight(self, perception: Perception) -> Sight:
         """Of what was perceived, what a world model foretells."""
@@ -218,7 +229,7 @@ class VLAModel(nn.Module):
 
         targets: of the tasks beside the chunk. Raises ModelError for one that this network has not.
         """
-        perception = self.perceive(inputs)
+        perception = self.planned(self.perceive(inputs, plan=False), lessons.begun)
         rows = Target(target, torch.ones_like(target[..., 0]) if weights is None else weights)
         statistics, memory = self.action_statistics, perception.memory
         action, tasks = acting_losses(self.decoder, memory, rows, targets or {}, statistics, generator)

@@ -23,9 +23,10 @@ from vla_ros.model.checkpoint import load_checkpoint
 from vla_ros.model.chunk_decoder import Prefix
 from vla_ros.model.reasoning import Thinking
 from vla_ros.model.relative import to_absolute, to_relative
-from vla_ros.model.vla import Perception, VLAModel
+from vla_ros.model.vla import VLAModel
 from vla_ros.policy.protocol import Needs
 from vla_ros.policy.vla_memory import MEMORY_OPTIONS, Recollection, recollection
+from vla_ros.policy.vla_plan import Course, planned
 from vla_ros.policy.vla_thinking import THINKING_OPTIONS, Unwatched, thinking_of, watch_of
 from vla_ros.resources import checkpoint_path
 from vla_ros.types import ACTION_WIDTH, NS_PER_S, POSITION, QUATERNION, Chunk, FloatArray, Observation, Pose
@@ -73,15 +74,19 @@ class VLAPolicy:
         recollection: Recollection,
         thinking: Thinking,
         watch: Unwatched,
+        camera_rate_hz: float,
     ) -> None:
+        """camera_rate_hz: at which the network, if it looks back, has learned to."""
         self._model = model
         self._seed = seed
         self._committed_rows = committed_rows
         self._recollection = recollection
         self._thinking = thinking
         self._watch = watch
+        self._period_ns = round(NS_PER_S / camera_rate_hz)
         self._instruction = ""
         self._past: tuple[_Moment, ...] = ()
+        self._course: Course | None = None
         self.needs = Needs(model.config.views)
 
     @property
@@ -92,24 +97,26 @@ class VLAPolicy:
     def predict(self, observation: Observation) -> Chunk:
         """One chunk, absolute, from the observation's instant on."""
         if not self._continues(observation):
-            self._past = ()
+            self._past, self._course = (), None
             self._recollection.begin()
             self._watch.forget()
         self._instruction = observation.instruction
         with torch.inference_mode():
-            inputs = self._model.inputs([observation]).with_history(self._history())
+            inputs = self._model.inputs([observation]).with_history(*self._history(observation.t_obs_ns))
             inputs = inputs.with_memory(self._recollection.memory)
-            perception = self._model.perceive(inputs, self._thinking.plan)
+            perception = self._model.perceive(inputs, plan=False)
             verdict = self._watch.look(self._model, perception, observation)
-            prefix = None if verdict.replan else self._prefix(observation)
+            prefix, course = (None, None) if verdict.replan else (self._prefix(observation), self._course)
+            if self._thinking.plan:
+                perception, self._course = planned(self._model, perception, course)
             rows = self._model.decide(perception, prefix, self._generator(observation), self._thinking)[0]
             self._recollection.experience(self._model, perception, observation.t_obs_ns)
         absolute = to_absolute(rows.double().cpu().numpy(), observation.commanded_pose, self._model.config.axes)
-        said = self._subtask(perception), verdict.surprise, verdict.stop_because
+        said = "" if self._course is None else self._course.step, verdict.surprise, verdict.stop_because
         chunk = Chunk(observation.t_obs_ns, self._model.config.decoder.dt_s, absolute, *said)
-        kept = max(self._model.config.fusion.history, 1)
         moment = _Moment(observation.t_obs_ns, observation.commanded_pose, perception.frame_features[0], chunk)
-        self._past = (*self._past, moment)[-kept:]
+        oldest_ns = observation.t_obs_ns - (self._model.config.fusion.history + 1) * self._period_ns
+        self._past = (*(earlier for earlier in self._past if earlier.t_obs_ns >= oldest_ns), moment)
         return chunk
 
     def _continues(self, observation: Observation) -> bool:
@@ -118,10 +125,17 @@ class VLAPolicy:
             return False
         return 0 < observation.t_obs_ns - self._past[-1].t_obs_ns <= _MAX_GAP_S * NS_PER_S
 
-    def _history(self) -> Tensor | None:
-        if not self._past or self._model.config.fusion.history == 0:
-            return None
-        return torch.stack([moment.frame_features for moment in self._past]).unsqueeze(0)  # (1, T, D)
+    def _history(self, now_ns: int) -> tuple[Tensor | None, Tensor | None]:
+        """What was seen at the camera's instants before, (1, T, D), and where it was: a slow policy misses some."""
+        count = self._model.config.fusion.history
+        if not self._past or count == 0:
+            return None, None
+        instants_ns = [now_ns - lag * self._period_ns for lag in range(count, 0, -1)]
+        seen = [_seen_at(self._past, instant_ns, self._period_ns // 2) for instant_ns in instants_ns]
+        nothing = torch.zeros_like(self._past[-1].frame_features)
+        features = [nothing if moment is None else moment.frame_features for moment in seen]
+        here = torch.tensor([[moment is not None for moment in seen]], device=nothing.device)
+        return torch.stack(features).unsqueeze(0), here
 
     def _prefix(self, observation: Observation) -> Prefix | None:
         """The rows that will be carried out while this chunk is being made, if the robot is still on course."""
@@ -135,13 +149,6 @@ class VLAPolicy:
         relative[0, : len(rows)] = to_relative(rows, observation.commanded_pose, self._model.config.axes)
         device = self._model.device
         return Prefix(torch.from_numpy(relative).float().to(device), torch.tensor([len(rows)], device=device))
-
-    def _subtask(self, perception: Perception) -> str:
-        """The first step of the plan, if there is one."""
-        planner, planned = self._model.reasoning.planner, perception.plan
-        if planner is None or planned is None:
-            return ""
-        return next(iter(planner.names_of(planned.plan)[0]), "")
 
     def _generator(self, observation: Observation) -> torch.Generator:
         # Every instant has noise of its own, whatever was asked before.
@@ -167,7 +174,10 @@ def create(contract: Contract, options: Mapping[str, str]) -> VLAPolicy:
         _check_robot(checkpoint.contract, contract)
     seed, committed_rows = _whole_number(options, "seed", 0), _committed_rows(options, checkpoint.model)
     thinking, watch = thinking_of(options, checkpoint.model), watch_of(options, checkpoint.model)
-    return VLAPolicy(checkpoint.model, seed, committed_rows, recollection(options, checkpoint), thinking, watch)
+    recalled = recollection(options, checkpoint)
+    # Of the robot that it was trained for: there the instants were that far apart.
+    rate_hz = min(checkpoint.contract.cameras[view].rate_hz for view in checkpoint.model.config.views)
+    return VLAPolicy(checkpoint.model, seed, committed_rows, recalled, thinking, watch, rate_hz)
 
 
 def _check_views(views: tuple[str, ...], contract: Contract) -> None:
@@ -228,6 +238,12 @@ def _number(options: Mapping[str, str], name: str, default: float) -> float:
     if not 0.0 <= number < math.inf:
         raise PolicyError(f"the option {name} is {text!r}; it must be a number of at least 0")
     return number
+
+
+def _seen_at(past: tuple[_Moment, ...], instant_ns: int, within_ns: int) -> _Moment | None:
+    """The nearest to an instant, if it is near enough."""
+    nearest = min(past, key=lambda moment: abs(moment.t_obs_ns - instant_ns))
+    return nearest if abs(nearest.t_obs_ns - instant_ns) <= within_ns else None
 
 
 def _rows_from(chunk: Chunk, start_ns: int, dt_s: float, count: int) -> FloatArray:

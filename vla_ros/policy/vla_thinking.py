@@ -143,9 +143,7 @@ def thinking_of(options: Mapping[str, str], model: VLAModel) -> Thinking:
     config = model.config
     text = options.get("candidates", "1")
     if not text.isdecimal() or not 1 <= int(text) <= MOST_CANDIDATES:
-        raise PolicyError(
-            f"the option candidates is {text!r}; it must be a whole number from 1 to {MOST_CANDIDATES}"
-        )
+        raise PolicyError(f"the option candidates is {text!r}; it must be a whole number from 1 to {MOST_CANDIDATES}")
     refine, plan = (_choice(options, *of) for of in (("refine", ("no", "yes")), ("plan", ("yes", "no"))))
     if (int(text) > 1 or refine == "yes") and not config.foresees:
         raise PolicyError(
