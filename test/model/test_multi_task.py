@@ -207,7 +207,7 @@ def test_the_heads_learn_what_tokens_tell(network: MultiTaskVLANetwork) -> None:
     last = losses(network, wanted).report()
     assert all(last[name]["loss"] < 0.5 * first[name]["loss"] for name in QUESTIONS)
     outputs = network(memory())
-    assert torch.equal(outputs.task_probabilities.argmax(dim=1), wanted[SELECTOR].values)
+    assert torch.equal(outputs.answers[SELECTOR].argmax(dim=1), wanted[SELECTOR].values)
     assert torch.equal(outputs.answers["detection"] > 0.0, wanted["detection"].values)
     assert torch.cos(heading_of(outputs.answers["navigation"]) - wanted["navigation"].values[:, 2]).min() > 0.7
 

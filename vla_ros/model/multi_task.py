@@ -63,11 +63,6 @@ class MultiTaskOutputs:
     attention: Mapping[str, Tensor]
     answers: Mapping[str, Tensor]
 
-    @property
-    def task_probabilities(self) -> Tensor:
-        """How likely each of the network's tasks is what is asked for. -> (B, tasks)"""
-        return self.answers[SELECTOR].softmax(dim=-1)
-
 
 @dataclass(frozen=True, eq=False)
 class MultiTaskLosses:

@@ -25,10 +25,6 @@ class ValueEstimator(nn.Module):
         odds: Tensor = self.judge(features).squeeze(-1)
         return odds
 
-    def probability(self, features: Tensor) -> Tensor:
-        """(..., D) -> (...), 0 to 1."""
-        return torch.sigmoid(self(features))
-
     def loss(self, features: Tensor, success: Tensor, weights: Tensor | None = None) -> Tensor:
         """Binary cross-entropy. -> ()
 
