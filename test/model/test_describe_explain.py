@@ -18,10 +18,13 @@ from torch import Tensor
 from vla_ros.deploy.describe import describe
 from vla_ros.deploy.profiling import Duration, PartProfile, Profile
 from vla_ros.errors import ModelError
+from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.explain import Explanation, draw, explain, save_picture
 from vla_ros.model.fusion import FusedFeatures
 from vla_ros.model.vla import VLAModel
+from vla_ros.types import GRIPPER, QUATERNION
 
+IDENTITY = ActionStatistics.identity()
 SIZE = config().vision.image_size
 SIDE = SIZE // 16  # film_conv's patches
 LOOKED_AT = (SIDE - 1, SIDE - 2)  # row, column
@@ -80,6 +83,20 @@ def test_all_that_is_looked_at_is_accounted_for(built: VLAModel) -> None:
     assert all(heat.shape == (SIDE, SIDE) and (heat >= 0.0).all() for heat in explanation.heats.values())
     assert 0.0 < sum(share for _, share in explanation.words) < 1.0  # so do [CLS], [SEP] and the sentence
     assert np.allclose(explanation.between_views.sum(axis=1), 1.0)
+
+
+def test_a_plan_is_told_with_what_each_step_proposes(built: VLAModel) -> None:
+    assert explain(built, observation(0)).plan == ()
+    words = ("lower to the puck", "push the puck")
+    torch.manual_seed(0)
+    planning = VLAModel(replace(config(), reasoning="plan", subtasks=words), IDENTITY, IDENTITY).eval()
+    assert planning.reasoning.planner is not None
+    with torch.no_grad():
+        planning.reasoning.planner.next_subtask.bias.copy_(torch.tensor([1e3, 0.0, 0.0]))
+    plan = explain(planning, observation(0)).plan
+    assert [step for step, _ in plan] == [words[0]] * planning.reasoning.planner.longest
+    assert all(row.shape == (14,) and 0.0 <= row[GRIPPER] <= 1.0 for _, row in plan)
+    assert np.allclose([np.linalg.norm(row[QUATERNION]) for _, row in plan], 1.0, atol=1e-5)
 
 
 def test_pieces_of_a_word_are_one_word() -> None:

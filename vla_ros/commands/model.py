@@ -41,7 +41,8 @@ examples:
 _EXPLAIN = f"""\
 Write a picture of the network's attention: for each view the frame as the network sees it with where the words look,
 how the views look at each other, and at which words the images look. Of the last level of the fusion, averaged over
-heads. Of a network that was not trained it shows nothing but chance.
+heads. Of a network that plans the steps are printed, with what each proposes. Of a network that was not trained it
+shows nothing but chance.
 Without --image it looks at the simulated robot's cameras, at the start of {_TASK}. With --image the robot's
 pose is not known: it is taken to be upright in the middle of its workspace. A view that is not given is absent."""
 
@@ -188,8 +189,19 @@ def _explain(args: argparse.Namespace) -> None:
         observation = _simulated(args.sentence, model.config.views, contract)
     from vla_ros.model.explain import explain, save_picture
 
-    save_picture(explain(model, observation), args.output)
+    explanation = explain(model, observation)
+    save_picture(explanation, args.output)
     sys.stdout.write(f"{args.output}: what {args.checkpoint} looks at, told {args.sentence!r}\n")
+    for number, (step, row) in enumerate(explanation.plan, 1):
+        sys.stdout.write(f"{number}. {step}: {_proposal(row)}\n")
+
+
+def _proposal(row: FloatArray) -> str:
+    """What a step of a plan proposes, (14,), relative."""
+    from vla_ros.types import GRIPPER, POSITION
+
+    x, y, z = row[POSITION]
+    return f"{x:+.2f} {y:+.2f} {z:+.2f} m from here, gripper {row[GRIPPER]:.2f}"
 
 
 def _loaded(folder: Path) -> tuple[VLAModel, Contract]:

@@ -43,7 +43,8 @@ class Explanation:
     frames: view -> (S, S, 3) uint8, as the network is given them. heats: view -> (rows, columns), the share of the
     words' attention that each patch gets; with the robot's state, which gets the rest, they sum to 1. words: each with
     the share of the patches' attention that it gets; the rest goes to whole sentences and to the tokens around them.
-    between_views: (V, V), how much each view, in the order of frames, looks at each; rows sum to 1.
+    between_views: (V, V), how much each view, in the order of frames, looks at each; rows sum to 1. plan: its steps,
+    each with the row of an action that it proposes, (14,), relative as a chunk's are; empty without a planner.
     """
 
     instruction: str
@@ -51,6 +52,7 @@ class Explanation:
     heats: Mapping[str, FloatArray]
     words: tuple[tuple[str, float], ...]
     between_views: FloatArray
+    plan: tuple[tuple[str, FloatArray], ...] = ()
 
 
 def explain(model: VLAModel, observation: Observation) -> Explanation:
@@ -75,6 +77,7 @@ def explain(model: VLAModel, observation: Observation) -> Explanation:
         heats=_heats(perception, is_word),
         words=_words(model.language.word_encoder, observation.instruction, _looks_at_tokens(perception)),
         between_views=_numbers(perception.vision.attention_weights[0]),
+        plan=_plan(model, perception),
     )
 
 
@@ -142,6 +145,14 @@ def _words(encoder: LanguageEncoder, instruction: str, looks: FloatArray) -> tup
         _, starts, ends, shares = zip(*group, strict=True)
         words.append((instruction[min(starts) : max(ends)].strip(), sum(shares)))
     return tuple(words)
+
+
+def _plan(model: VLAModel, perception: Perception) -> tuple[tuple[str, FloatArray], ...]:
+    planner, planned = model.reasoning.planner, perception.plan
+    if planner is None or planned is None:
+        return ()
+    proposals = _numbers(model.action_statistics.denormalise(planned.proposals)[0])  # (L, 14)
+    return tuple(zip(planner.names_of(planned.plan)[0], proposals, strict=True))
 
 
 def _numbers(tensor: Tensor) -> FloatArray:
