@@ -29,8 +29,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bag of a live run, and a checkpoint for its robot that foresees, but has learned nothing of that."""
     folder = tmp_path_factory.mktemp("place")
     write_small_contract(folder / "robot.yaml")
-    for name, seconds in (("lived", 1.6), ("short", 0.25)):
-        run = LiveRun().run(seconds, {0.1: lambda run: run.say("open the drawer"), 0.2: LiveRun.arm})
+    for name, said_s, seconds in (("lived", 0.1, 1.6), ("short", 0.22, 0.25)):
+        run = LiveRun().run(seconds, {said_s: lambda run: run.say("open the drawer"), 0.2: LiveRun.arm})
         run.write(folder / "bags" / name)
     shipped = load_checkpoint(checkpoint_path("mt10")).model
     model = ReasoningAlone().fitting(shipped, replace(shipped.config, reasoning="foresee"))
