@@ -26,6 +26,7 @@ from vla_ros.learning.collection import missing, perform, record_of, schema_of
 from vla_ros.learning.collection_plan import Plan
 from vla_ros.learning.demonstration import Take
 from vla_ros.learning.evaluation.log import OutcomeLog, locked
+from vla_ros.learning.evaluation.names import LATENCY_S
 from vla_ros.learning.evaluation.run import Conditions, run_trials
 from vla_ros.learning.evaluation.statistics import Rate, paired
 from vla_ros.learning.evaluation.subject import checkpoint_subject
@@ -45,7 +46,7 @@ _PATIENCE_S, _EPISODE_S = 0.6, 6.0
 _UP_TIMEOUT_S = 120.0
 _BAG_WORLDS = 5
 _MIN_REALTIME = 0.6  # the guard's time is the wall's: a slower robot would be driven faster than it may be
-_HORIZON, _LATENCY_S = 240, 0.05
+_HORIZON = 240
 _SIGNIFICANT = 0.05
 _VIEW, _IMAGE_PX = "front", 96
 
@@ -231,7 +232,7 @@ def _help_out(graph: Graph, client: SimClient, world: Variation, bag: str) -> tu
 
 def _try(folder: _Folder, name: str, sizes: _Sizes) -> dict[str, list[Outcome]]:
     """On worlds that neither training has seen, by side."""
-    subject, conditions = checkpoint_subject(folder.checkpoint(name)), Conditions(_HORIZON, _LATENCY_S)
+    subject, conditions = checkpoint_subject(folder.checkpoint(name)), Conditions(_HORIZON, LATENCY_S)
     sides = {"unseen": _is_unseen, "shown": _is_shown}
     trials = {
         side: [_trial(side, w) for w in _worlds("test", 0, wanted, sizes.trials)] for side, wanted in sides.items()

@@ -24,6 +24,7 @@ from vla_ros.data.files import replacing
 from vla_ros.errors import VlaRosError
 from vla_ros.learning.evaluation.calm import LINGER_STEPS, calm_trials, good, hours_of, run_for
 from vla_ros.learning.evaluation.log import OutcomeLog, locked
+from vla_ros.learning.evaluation.names import LATENCY_S
 from vla_ros.learning.evaluation.run import Conditions, run_trials
 from vla_ros.learning.evaluation.statistics import Rate, most_expected
 from vla_ros.learning.evaluation.subject import Subject, checkpoint_subject
@@ -35,7 +36,6 @@ from vla_ros.sim.disturbances import drawn
 from vla_ros.sim.variations import Variation
 
 _EPISODES = 60  # of each kind of disturbance
-_LATENCY_S = 0.05
 _WITHIN_S = 1.0
 _WATCHED_STEPS = 88  # of 12.5 ms, after a disturbance: a second, and until the last answer that counts has come
 _CALM_FIRST, _DISTURBED_FIRST = 20_000, 10_000  # of the test split's worlds
@@ -108,7 +108,7 @@ def peak(outcome: Outcome) -> float:
     began_s = outcome.disturbed_s
     if began_s is None:
         return 0.0
-    told = [surprise for at_s, surprise in outcome.surprises if began_s < at_s <= began_s + _WITHIN_S - _LATENCY_S]
+    told = [surprise for at_s, surprise in outcome.surprises if began_s < at_s <= began_s + _WITHIN_S - LATENCY_S]
     return max(told, default=0.0)
 
 
@@ -123,7 +123,7 @@ def _alarms(outcome: Outcome, threshold: float) -> int:
 
 
 def _calm(subject: Subject, folder: Path, options: Options) -> tuple[Outcome, ...]:
-    conditions = Conditions(subject.kind.horizon, _LATENCY_S, LINGER_STEPS)
+    conditions = Conditions(subject.kind.horizon, LATENCY_S, LINGER_STEPS)
     log = OutcomeLog(folder, {**subject.identity(), **conditions.identity()}, options.fresh)
 
     def trials(rounds: int) -> tuple[Trial, ...]:
@@ -134,7 +134,7 @@ def _calm(subject: Subject, folder: Path, options: Options) -> tuple[Outcome, ..
 
 def _disturbed(subject: Subject, folder: Path, options: Options) -> Mapping[str, Sequence[Outcome]]:
     """By kind."""
-    conditions = Conditions(subject.kind.horizon, _LATENCY_S, _WATCHED_STEPS)
+    conditions = Conditions(subject.kind.horizon, LATENCY_S, _WATCHED_STEPS)
     log = OutcomeLog(folder, {**subject.identity(), **conditions.identity()}, options.fresh)
     trials = {kind: [_trial(kind, number) for number in range(options.episodes or _EPISODES)] for kind in _TASKS}
     every = [trial for of_kind in trials.values() for trial in of_kind]

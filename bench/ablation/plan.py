@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.errors import ContractError, LearningError
-from vla_ros.learning.values import Count, NotNegative
+from vla_ros.learning.evaluation.names import LATENCY_S
 from vla_ros.strict import build_or_refuse
+from vla_ros.strict_values import Count, NotNegative
 from vla_ros.strict_yaml import read_mapping
 
 PLAN = Path(__file__).with_name("plan.yaml")
@@ -42,7 +43,7 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1)
     episodes: Count = 20
     suite: str = "seen_phrasings"
-    latency_s: NotNegative = 0.05
+    latency_s: NotNegative = LATENCY_S
 
     def trained_as(self, variant: str) -> str:
         """The variant whose training it is."""

@@ -15,6 +15,7 @@ from vla_ros.commands.evaluate import chosen_tasks, progress, say
 from vla_ros.commands.needed import needed
 from vla_ros.commands.values import count, positive
 from vla_ros.errors import VlaRosError
+from vla_ros.learning.evaluation.names import LATENCY_S
 from vla_ros.resources import CHECKPOINT_MEMORY, CHECKPOINT_PARTS, checkpoint_files, checkpoint_path
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from vla_ros.types import FloatArray
 
 _INSTALL = "pip install metaworld packaging tqdm rosbags mcap msgspec"
-_LATENCY_S = 0.05  # of inference; how surprised a policy is hardly depends on it
 _FIRST = 300_000  # of the training split's worlds: none of those that anything is learned from or measured in
 _DESCRIPTION = """\
 Find the threshold above which a network's surprise is an alarm, and write it into the checkpoint: the lowest one that
@@ -112,7 +112,7 @@ def _simulated(args: argparse.Namespace, network: Path, output: Path) -> tuple[S
 
     subject, table = checkpoint_subject(network, {"surprise": "tell"}), load_sentences()
     tasks = chosen_tasks(args.tasks, subject)
-    conditions = Conditions(subject.kind.horizon, _LATENCY_S, calm.LINGER_STEPS)
+    conditions = Conditions(subject.kind.horizon, LATENCY_S, calm.LINGER_STEPS)
     hours = args.hours or hours_needed(args.per_hour)
     workers = args.workers or len(os.sched_getaffinity(0))
     with locked(output / "runs"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla_ros.commands.needed import needed
 from vla_ros.commands.values import count
+from vla_ros.learning.evaluation.names import LATENCY_S
 from vla_ros.resources import named_file
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ def add_parsers(subparsers: Any) -> None:
 
 
 _RECORDED = "recorded"
-_LATENCY_S = 0.05  # of inference, while a network learns; a proper evaluation measures it
 
 
 def _rollouts(recipe: Recipe) -> Rollouts:
@@ -64,7 +64,7 @@ def _rollouts(recipe: Recipe) -> Rollouts:
         from vla_ros.learning.collection import default_workers
         from vla_ros.learning.evaluation.run import evaluate_quickly
 
-        counts = evaluate_quickly(checkpoint, tasks, episodes, default_workers(), _LATENCY_S, options)
+        counts = evaluate_quickly(checkpoint, tasks, episodes, default_workers(), LATENCY_S, options)
         return sum(good for good, _ in counts.values()) / sum(count for _, count in counts.values())
 
     return roll_out

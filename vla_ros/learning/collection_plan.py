@@ -11,11 +11,11 @@ import numpy as np
 from vla_ros.errors import ContractError, LearningError, PolicyError
 from vla_ros.learning.demonstration import NOISE, Noise, Take
 from vla_ros.learning.teaching import subtask_names
-from vla_ros.learning.values import Natural
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.sim.scenes import Kind, Scene
 from vla_ros.sim.variations import Variation
 from vla_ros.strict import build_or_refuse
+from vla_ros.strict_values import Natural
 from vla_ros.strict_yaml import read_mapping
 
 _HALF_OPEN_FROM = 1000  # variations: apart from the others, as long as those are fewer

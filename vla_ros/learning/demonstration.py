@@ -22,13 +22,14 @@ from vla_ros.contract import Limits
 from vla_ros.images import encode
 from vla_ros.learning.experts import Decider, Decision
 from vla_ros.learning.remembering import expert_of
-from vla_ros.learning.values import NotNegative, Portion, Range
+from vla_ros.learning.targets import VIEW, VISIBLE_PX
 from vla_ros.policy.metaworld_action import CONTROL_DT_S, to_gripper, to_velocity
 from vla_ros.sim.objects import THINGS
 from vla_ros.sim.robot import SimRobot
 from vla_ros.sim.scenes import PLAIN, Scene
 from vla_ros.sim.simulated import SimState
 from vla_ros.sim.variations import Variation
+from vla_ros.strict_values import NotNegative, Portion, Range
 from vla_ros.types import ACTION_WIDTH, GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION, FloatArray
 
 FPS = 20
@@ -36,7 +37,6 @@ STEPS_PER_FRAME = round(1.0 / (FPS * CONTROL_DT_S))
 MAX_STEPS = 500
 MOVED_M = 0.05  # a drawer or window that began half open
 _FRAMES_AFTER_SUCCESS = 6
-_VISIBLE_PX = 4  # of 64 x 64
 _NO_FORCE = 0.5
 LAG_STEPS = 2
 
@@ -183,7 +183,7 @@ class _Run:
         state = self.robot.state()
         for view, image in self.robot.render().items():
             tape.images.setdefault(view, []).append(encode(image, "png").pixels.tobytes())
-        seen, is_holding = self.robot.visible("front"), bool(self.robot.held())
+        seen, is_holding = self.robot.visible(VIEW), bool(self.robot.held())
         gripper_before = self.gripper
         steps = [self._step() for _ in range(STEPS_PER_FRAME)]
         velocity = np.mean([step.velocity for step in steps], axis=0)
@@ -193,7 +193,7 @@ class _Run:
             action=_action_row(state, velocity, steps[0].gripper),
             subtask=np.array(steps[0].decision.phase),
             is_perturbed=np.array(any(step.is_perturbed for step in steps)),
-            label__visible=np.array([seen.get(thing, 0) >= _VISIBLE_PX for thing in THINGS]),
+            label__visible=np.array([seen.get(thing, 0) >= VISIBLE_PX for thing in THINGS]),
             next__success=np.array(self.is_done()),
             held=np.array(is_holding),
         )

@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 from vla_ros.contract import Limits
 from vla_ros.images import encode
 from vla_ros.learning.demonstration import LAG_STEPS, Bursts, Demonstration, Take, Tape, no_grasp, state_row
+from vla_ros.learning.targets import VIEW, VISIBLE_PX
 from vla_ros.policy.driving import NO_GRIPPER, THINGS, Drive, Phase, decide, heading_of, quaternion_of, thing_of
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.sim.base import TRACK_M, BaseRobot
+from vla_ros.sim.robots import BASE
 from vla_ros.sim.simulated import SimState
 from vla_ros.types import ACTION_WIDTH, ANGULAR_VELOCITY, GRIPPER, LINEAR_VELOCITY, POSITION, QUATERNION, FloatArray
 
 FPS = 10
 STEPS_PER_FRAME = round(1.0 / (FPS * CONTROL_DT_S))
-MAX_STEPS = 1600
 SUBTASKS = tuple(phase.value for phase in Phase)
 _FRAMES_AFTER_SUCCESS = 10
-_VISIBLE_PX = 4  # of 64 x 64
-_VIEW = "front"
 _FROM_WHEELS = np.array([[0.5, 0.5], [-1.0 / TRACK_M, 1.0 / TRACK_M]])  # left and right wheel [m/s] -> forward, turning
 
 
@@ -64,7 +63,7 @@ class _Run:
         state = self.robot.state()
         for view, image in self.robot.render().items():
             tape.images.setdefault(view, []).append(encode(image, "png").pixels.tobytes())
-        visible = self.robot.visible(_VIEW)
+        visible = self.robot.visible(VIEW)
         steps = [self._step() for _ in range(STEPS_PER_FRAME)]
         tape.add(
             observation__state=state_row(state, NO_GRIPPER),
@@ -72,7 +71,7 @@ class _Run:
             action=_action_row(state, np.mean([step.twist for step in steps], axis=0)),
             subtask=np.array(list(Phase).index(steps[0].phase)),
             is_perturbed=np.array(any(step.is_perturbed for step in steps)),
-            label__visible=np.array([visible.get(thing, 0) >= _VISIBLE_PX for thing in THINGS]),
+            label__visible=np.array([visible.get(thing, 0) >= VISIBLE_PX for thing in THINGS]),
             next__success=np.array(self.robot.success),
         )
 
@@ -103,7 +102,7 @@ def demonstrate_driving(robot: BaseRobot, take: Take, limits: Limits) -> Demonst
     robot.reset(take.world, take.variation, take.scene)
     tape, frames_left = Tape(), _FRAMES_AFTER_SUCCESS
     run = _Run(robot, thing_of(take.task), limits, _WheelBursts(take.noise, rng))
-    for _ in range(MAX_STEPS // STEPS_PER_FRAME):
+    for _ in range(BASE.horizon // STEPS_PER_FRAME):
         run.record_frame(tape)
         frames_left -= robot.success
         if frames_left == 0:

@@ -18,6 +18,7 @@ from vla_ros.learning.stacked import Pictures, Stacked
 from vla_ros.learning.targets import Labels, joined_labels
 from vla_ros.model.config import Axes
 from vla_ros.model.relative import along, commanded_orientations, state_of
+from vla_ros.policy.metaworld_action import PLACE_COLUMNS
 from vla_ros.rotations import turned
 from vla_ros.types import (
     ACTION_WIDTH,
@@ -30,9 +31,6 @@ from vla_ros.types import (
     Observation,
     Pose,
 )
-
-# Columns of Meta-World's observation: three numbers for each of the recipe's PLACES.
-_PLACES = (4, 5, 6, 11, 12, 13, 36, 37, 38)
 
 SUCCESS, FAILURE, UNKNOWN = 1, 0, -1
 """How an episode ended."""
@@ -157,7 +155,7 @@ def places_of(
     A second thing that a task lacks, and a goal that is hidden by then, are zeros there. goal_shown: (N,), whether the
     episode shows one at all. -> (N, 9), (N, 9)
     """
-    places = privileged[:, _PLACES]
+    places = privileged[:, PLACE_COLUMNS]
     known = np.ones(places.shape, bool)
     known[:, 3:6] = np.abs(places[:, 3:6]).max(axis=1, keepdims=True) > 0.0
     known[:, 6:9] = goal_shown[:, None] & (np.abs(places[:, 6:9]).max(axis=1, keepdims=True) > 0.0)

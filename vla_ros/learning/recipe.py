@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from vla_ros.errors import ContractError, LearningError
 from vla_ros.learning.targets import IN_THE_PICTURE, VIEW
-from vla_ros.learning.values import Count, Natural, NotNegative, Positive, Share
 from vla_ros.model.config import VLAConfig, validated
 from vla_ros.strict import build_or_refuse
+from vla_ros.strict_values import Count, Natural, NotNegative, Positive, Share
 from vla_ros.strict_yaml import read_mapping
 
 PLACES = 3

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 VIEW = "front"
 """The camera that what is in view is told of."""
+VISIBLE_PX = 4  # of 64 x 64: with fewer a thing is not in view
 IN_THE_PICTURE = ("detection", "navigation")
 """Told by where things are in that picture alone: moved, it would tell otherwise. A grasp is seen beside the tool."""
 _GRASP, _HAS_GRASP, _VISIBLE = "label.grasp_pose", "label.has_grasp", "label.visible"

@@ -5,12 +5,13 @@ Every field is a choice that changes the network's weights or what they mean; no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from vla_ros.errors import ModelError
 from vla_ros.strict import build_or_refuse
+from vla_ros.strict_values import Count, Natural, Share, at_least
 
 Backbone = Literal["efficientnet_lite0", "clip_vision", "resnet50", "efficientnet", "film_conv"]
 Decoder = Literal["flow", "regression", "single", "continuous"]
@@ -18,18 +19,7 @@ Axes = Literal["base", "tool"]
 Task = Literal["manipulation", "grasping", "detection", "navigation"]
 
 
-def _at_least(least: float) -> Callable[[Any], str | None]:
-    return lambda value: None if value >= least else f"must be at least {least}"
-
-
-def _share(value: Any) -> str | None:
-    return None if 0.0 <= value < 1.0 else "must be at least 0 and less than 1"
-
-
-Count = Annotated[int, _at_least(1)]
-Natural = Annotated[int, _at_least(0)]
-Seconds = Annotated[float, _at_least(0.001)]
-Share = Annotated[float, _share]
+Seconds = Annotated[float, at_least(0.001)]
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class VisionConfig:
 
     backbone: Backbone = "efficientnet_lite0"
     source: str = ""
-    image_size: Annotated[int, _at_least(32)] = 128
+    image_size: Annotated[int, at_least(32)] = 128
     trainable_from: Natural | None = None
     feature_stage: Natural | None = None
     shared: bool = True
@@ -64,7 +54,7 @@ class LanguageConfig:
 
     source: str = "all-MiniLM-L6-v2"
     trainable_from: Natural | None = None
-    max_length: Annotated[int, _at_least(4)] = 64
+    max_length: Annotated[int, at_least(4)] = 64
     layers: Count = 1
 
 
@@ -88,7 +78,7 @@ class DecoderConfig:
     """
 
     kind: Decoder = "flow"
-    horizon: Annotated[int, _at_least(2)] = 16
+    horizon: Annotated[int, at_least(2)] = 16
     dt_s: Seconds = 0.05
     layers: Count = 4
     flow_steps: Count = 5

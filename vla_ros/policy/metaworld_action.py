@@ -16,6 +16,7 @@ FULL_SPEED_M_S = 0.8
 # The privileged vector of the simulated robot: Meta-World's observation, then the box that holds the commanded hand.
 OBSERVATION = slice(0, 39)
 GOAL_POSITION = slice(36, 39)
+PLACE_COLUMNS = (4, 5, 6, 11, 12, 13, 36, 37, 38)  # where a task's two things and its goal are
 REACH_MIN = slice(39, 42)
 REACH_MAX = slice(42, 45)
 PRIVILEGED_WIDTH = 45

@@ -12,7 +12,7 @@ import numpy as np
 from vla_ros.contract import Box, Vector3
 from vla_ros.control.safety import Motion
 from vla_ros.errors import SimError
-from vla_ros.policy.metaworld_action import GOAL_POSITION, to_effort
+from vla_ros.policy.metaworld_action import GOAL_POSITION, PLACE_COLUMNS, to_effort
 from vla_ros.sim.variations import Variation, draw
 from vla_ros.types import FloatArray, JointState, Pose, Twist
 
@@ -34,8 +34,6 @@ from vla_ros.sim.worlds import world_of
 
 JOINT_NAMES = (*(f"right_j{i}" for i in range(7)), "r_close", "l_close")
 _FINGERS_APART, _FIST = 3, 0.25  # where in Meta-World's observation; share of the widest opening
-# Where it says what a task is about: two things and the goal.
-_PLACES = [4, 5, 6, 11, 12, 13, 36, 37, 38]
 
 
 class SimRobot(DrawnRobot):
@@ -87,7 +85,7 @@ class SimRobot(DrawnRobot):
         # Some tasks move things last of all: without this the first picture and observation would show them before.
         mujoco.mj_forward(self._environment.model, self._environment.data)
         self._observation = self._environment._get_obs()
-        self._look = dress(self._environment.model, scene, self._observation[_PLACES].reshape(3, 3))
+        self._look = dress(self._environment.model, scene, self._observation[list(PLACE_COLUMNS)].reshape(3, 3))
         mujoco.mj_camlight(self._environment.model, self._environment.data)  # where cameras and lights are now
         self._success = False
         self._goal_shown_steps = world.goal_shown_steps(variation)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 HORIZON = 400
 """Steps of 12.5 ms that an episode has."""
+LATENCY_S = 0.05
+"""Of inference, where nobody measures it so that runs on different machines are alike."""
 BLANK = "do the task"
 """What is said where nothing is said: an empty sentence, or "stop", would hold the robot."""
 MEANINGS = {

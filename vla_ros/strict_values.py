@@ -1,16 +1,18 @@
-"""What a single value in a recipe or a plan may be, for `strict`."""
+"""What a single value in a configuration, a recipe or a plan may be, for `strict`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
+
+
+def at_least(least: float) -> Callable[[Any], str | None]:
+    """A check: the value may be that, or more."""
+    return lambda value: None if value >= least else f"must be at least {least}"
 
 
 def _above_zero(value: Any) -> str | None:
     return None if value > 0 else "must be above 0"
-
-
-def _not_negative(value: Any) -> str | None:
-    return None if value >= 0 else "must be at least 0"
 
 
 def _share(value: Any) -> str | None:
@@ -26,9 +28,9 @@ def _rising(value: Any) -> str | None:
 
 
 Positive = Annotated[float, _above_zero]
-NotNegative = Annotated[float, _not_negative]
+NotNegative = Annotated[float, at_least(0)]
 Share = Annotated[float, _share]
 Portion = Annotated[float, _portion]
-Count = Annotated[int, _above_zero]
-Natural = Annotated[int, _not_negative]
+Count = Annotated[int, at_least(1)]
+Natural = Annotated[int, at_least(0)]
 Range = Annotated[tuple[NotNegative, NotNegative], _rising]
