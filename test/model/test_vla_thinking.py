@@ -130,7 +130,7 @@ def test_what_was_done_of_a_plan_is_forgotten_with_a_surprise_and_with_the_instr
 
 def test_what_was_missed_before_a_gap_does_not_count_as_motion_after_it(folder: Path) -> None:
     blind = replace(look(2, 0), images={"front": look(2, 0).images["front"]})
-    errors = []
+    errors: list[tuple[float, ...] | None] = []
     for scenes in ((0, 1), (1, 1)):
         watching = policy(folder, surprise="tell")
         for index, scene in enumerate(scenes):
