@@ -183,8 +183,9 @@ def test_the_chunk_counts_as_it_does_alone_whatever_was_learned_of_others(networ
             network.log_variances[name].fill_(log_variance)
     losses(network, chunk).total.backward()
     rows = chunk["manipulation"]
-    alone = torch.autograd.grad(network.loss(memory(), rows.values, STATISTICS, rows.known), network.chunk.parameters())
-    for mine, parameter in zip(alone, network.chunk.parameters(), strict=True):
+    parameters = list(network.chunk.parameters())
+    alone = torch.autograd.grad(network.loss(memory(), rows.values, STATISTICS, rows.known), parameters)
+    for mine, parameter in zip(alone, parameters, strict=True):
         assert parameter.grad is not None and torch.allclose(parameter.grad, mine)
     assert losses(network, wanted).report()["manipulation"]["weight"] == 1.0
     network.zero_grad()

@@ -106,7 +106,8 @@ def test_along_the_tools_axes_its_state_says_neither_where_it_is_nor_how_it_face
     led_m = np.array([0.1, 0.0, 0.02])
     commanded = Pose(measured.position + led_m, (lead * Rotation.from_quat(measured.quaternion)).as_quat())
     here = state_of(Observation(0, "go", {}, measured, commanded, None, 0.25))
-    there = state_of(Observation(0, "go", {}, *(moved(one, turn, shift) for one in (measured, commanded)), None, 0.25))
+    elsewhere, led_there = moved(measured, turn, shift), moved(commanded, turn, shift)
+    there = state_of(Observation(0, "go", {}, elsewhere, led_there, None, 0.25))
     one, other = state_along("tool", np.stack([here, there]))
     assert np.allclose(one, other, atol=1e-9)
     assert np.array_equal(one[:7], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]) and one[GRIPPER] == 0.25
