@@ -32,7 +32,7 @@ demo: $(STAMP)  ## three tasks by sentence, in simulation, over real ROS 2; resu
 
 test: lint  ## lint, and every test but the long ones
 	@echo "== tests without nodes, one on each core"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile test/unit test/model test/launch; \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile test/unit test/model test/launch; \
 	status=$$?; \
 	echo "== tests with real nodes, which have the machine to themselves"; \
 	$(BIN)/python -m pytest test/ros && exit $$status
