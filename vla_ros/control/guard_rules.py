@@ -82,24 +82,24 @@ def frozen_feedback(state: GuardState, config: GuardConfig) -> str:
     """
     if config.shadow:
         return ""
-    for channel, (name, max_age_s) in _believed(config.contract).items():
+    for channel, (said, max_age_s) in _believed(config.contract).items():
         heard, still = state.streams.newest(channel), state.still.get(channel)
         if still is None or heard is None or heard.stamp_ns is None:
             continue
         repeated_s = (heard.stamp_ns - still.since_ns) / NS_PER_S
         has_moved = still.moved_m > MOVED_M or still.moved_rad > _MOVED_RAD
         if repeated_s > max_age_s and has_moved:
-            return f"{name} frozen while the command moved {still.moved_m:.3f} m, {still.moved_rad:.3f} rad"
+            return f"{said} while the command moved {still.moved_m:.3f} m, {still.moved_rad:.3f} rad"
     return ""
 
 
 def _believed(contract: Contract) -> Mapping[str, tuple[str, float]]:
-    """The feedback on which the guard relies, by channel: how a sentence about it begins, and its largest age [s]."""
+    """The feedback on which the guard relies, by channel: what is said where it is frozen, its largest age [s]."""
     feedback = contract.feedback
-    pose = {channels.EE_POSE: ("the measured pose is", feedback.ee_pose.max_age_s)}
+    pose = {channels.EE_POSE: ("the measured pose is frozen", feedback.ee_pose.max_age_s)}
     if contract.limits.joint_margin is None:
         return pose
-    return {**pose, channels.JOINT_STATES: ("the joint states are", feedback.joint_states.max_age_s)}
+    return {**pose, channels.JOINT_STATES: ("the joint states are frozen", feedback.joint_states.max_age_s)}
 
 
 def _numbers(value: Pose | JointState) -> FloatArray:
