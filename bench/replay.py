@@ -4,7 +4,8 @@ The policy is `hold`: what it costs to think is not asked here. The bags are of 
 of 128 px at 10 Hz, feedback at 80 Hz) as `vla_ros record` writes them, with the traces of policy and guard, and as
 another recorder would, without. Beside it stands the time of merely reading what the replay reads, and what the whole
 command needs, which keeps all decisions to judge them. Every number comes from a process of its own on one core, which
-writes the decision log as well.
+writes the decision log as well; of the short bag it is the median of three, since seconds are at the mercy of whatever
+else the machine does.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _LEAST_SPEED = 10.0
 _MOST_GROWTH = 1.1
 _READ, _REPLAY, _JUDGE = "read", "replay", "judge"
 _TIMEOUT_S = 3600.0
+_TIMES = {"short": 3, "long": 1}
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,11 @@ def run(options: Options) -> bool:
             folder = Path(directory) / kind.replace(" ", "_")
             folder.mkdir()
             write_bags(folder, load_contract(options.contract), lengths_s, stretch_s, with_traces)
-            for what in (_READ, _REPLAY, _JUDGE):
+            for what in (_READ, _REPLAY, *((_JUDGE,) if with_traces else ())):
                 for length in lengths_s:
-                    name = f"{kind}, {length}, {what}"
-                    passes[name] = _in_process(what, folder / length, options.contract)
+                    name, bag = f"{kind}, {length}, {what}", folder / length
+                    tried = [_in_process(what, bag, options.contract) for _ in range(_TIMES[length])]
+                    passes[name] = sorted(tried, key=lambda one: one.speed)[len(tried) // 2]
                     print(f"  {name:24} {passes[name]}", flush=True)
     bars = [bar for kind in ("traces", "no traces") for bar in _bars(kind, passes)]
     return conclude(options.output, "replay", {name: asdict(one) for name, one in passes.items()}, bars)
@@ -120,7 +123,7 @@ def main() -> None:
     if what == _READ:
         deque(replay.messages(), maxlen=0)
     elif what == _JUDGE:
-        order = Order(bag.name, bag, bag.with_suffix(".results"), Subject("hold", "hold", {}, file))
+        order = Order(bag.name, bag, bag.with_suffix(".results"), Subject("hold", "hold", {}, file), is_fresh=True)
         perform(order)
         decisions = sum(read_performed(order).facts["ticks"].values())
     else:

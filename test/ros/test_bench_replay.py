@@ -38,6 +38,6 @@ def test_quick_run_prints_a_table_and_bars_and_writes_them(tmp_path: Path) -> No
     for row in ("traces, short, read", "no traces, long, replay", "memory for the long bag", "x real time"):
         assert row in done.stdout, done.stdout
     record = json.loads((tmp_path / "replay.json").read_text())
-    assert len(record["numbers"]) == 12 and len(record["bars"]) == 6
+    assert len(record["numbers"]) == 10 and len(record["bars"]) == 6
     assert record["numbers"]["traces, short, replay"]["decisions"] >= 2 * 480
     assert not list(tmp_path.glob("tmp*")), "the bags are gone"
