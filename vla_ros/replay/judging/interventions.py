@@ -16,7 +16,7 @@ from vla_ros.control.intents import Reason
 from vla_ros.control.safety import corners, distance
 from vla_ros.replay.decisions import GuardDecision, PolicyDecision, Replayed
 from vla_ros.replay.judging.samples import Quantities, Samples, gathered, samples
-from vla_ros.replay.judging.timing import timing_quantities
+from vla_ros.replay.judging.timing import patience_used
 from vla_ros.types import NS_PER_S, Pose
 
 CLIPS = (
@@ -79,7 +79,7 @@ def interventions(replayed: Replayed) -> tuple[Event, ...]:
 
 def near_misses(replayed: Replayed) -> tuple[Event, ...]:
     """Spans of ticks on which nine tenths of what leads to a stop or latch was used up, each once, where it began."""
-    used = {**_used(replayed), **timing_quantities(replayed)}
+    used = {**_used(replayed), "patience_used": patience_used(replayed)}
     return tuple(Event(at_ns, "near miss", cause) for name, cause in _LEADING for at_ns in _begins(used[name]))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from vla_ros.replay.decisions import PolicyDecision, Replayed, ReplyDecision
 from vla_ros.replay.judging.commands import instruction_index
-from vla_ros.replay.judging.samples import Quantities, samples
+from vla_ros.replay.judging.samples import Quantities, Samples, gathered, samples
 from vla_ros.types import NS_PER_S, Chunk, is_hold
 
 _SILENT = "silent: "
@@ -18,9 +18,6 @@ _SILENT = "silent: "
 def timing_quantities(replayed: Replayed) -> Quantities:
     """Latency of each answer, and for each tick under an instruction whether the policy was silent or lacked input."""
     answers = list(_answers(replayed))
-    patience_s = replayed.contract.timeouts.inference_s
-    at_ns = [tick.now.ros_ns for _, tick, _ in answers]
-    latencies_s = [(tick.now.steady_ns - asked.now.steady_ns) / NS_PER_S for asked, tick, _ in answers]
     chunks = [(tick, reply, plan) for _, tick, reply in answers if (plan := reply.plan) is not None]
     chunks_ns = [tick.now.ros_ns for tick, _, _ in chunks]
     failures = [tick.now.ros_ns for tick in replayed.policy for reply in tick.replies if reply.plan is None]
@@ -28,14 +25,20 @@ def timing_quantities(replayed: Replayed) -> Quantities:
     ticks_ns = [tick.now.ros_ns for tick in ticks]
     return {
         "inference": samples(chunks_ns, [reply.inference_s for _, reply, _ in chunks]),
-        "latency": samples(at_ns, latencies_s),
-        "patience_used": samples(at_ns, [latency_s / patience_s for latency_s in latencies_s]),
+        "latency": _latency(answers),
+        "patience_used": patience_used(replayed),
         "horizon_used": samples(chunks_ns, [_used(tick, plan) for tick, _, plan in chunks]),
         "policy_failures": samples(failures, [1.0] * len(failures)),
         "silent": samples(ticks_ns, [float(tick.target is None) for tick in ticks]),
         "stale": samples(ticks_ns, [float(bool(tick.stale)) for tick in ticks]),
         "lacking": samples(ticks_ns, [float(bool(tick.missing)) for tick in ticks]),
     }
+
+
+def patience_used(replayed: Replayed) -> Samples:
+    """Latency of each answer, of the time after which a policy without one is silent."""
+    latency = _latency(_answers(replayed))
+    return Samples(latency.at_ns, latency.values / replayed.contract.timeouts.inference_s)
 
 
 def silence_causes(replayed: Replayed) -> Mapping[str, int]:
@@ -67,6 +70,13 @@ def _answers(replayed: Replayed) -> Iterator[tuple[PolicyDecision, PolicyDecisio
                 yield asked.pop(reply.t_obs_ns), tick, reply
         if tick.requested_t_obs_ns is not None:
             asked[tick.requested_t_obs_ns] = tick
+
+
+def _latency(answers: Iterable[tuple[PolicyDecision, PolicyDecision, ReplyDecision]]) -> Samples:
+    """[s]"""
+    return gathered(
+        (tick.now.ros_ns, (tick.now.steady_ns - asked.now.steady_ns) / NS_PER_S) for asked, tick, _ in answers
+    )
 
 
 def _used(tick: PolicyDecision, chunk: Chunk) -> float:
