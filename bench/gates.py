@@ -153,7 +153,7 @@ def _replayed(variant: _Variant, names: Sequence[str], bags: Path, folder: Path)
         if any(part in name for part in variant.on):
             order = Order(name, bags / name, folder / variant.name.replace(" ", "-") / name, variant.subject)
             perform(order)
-            found[name] = read_performed(order).quantities
+            found[name] = dict(read_performed(order).quantities)
     print(f"  replayed {len(found)} bags: {variant.name}", flush=True)
     return found
 

@@ -19,6 +19,10 @@ from vla_ros.replay.decisions import (
     Replayed,
     ReplyDecision,
 )
+from vla_ros.replay.judging.action_errors import Compared, chunks_of, compare
+from vla_ros.replay.judging.commands import no_surroundings
+from vla_ros.replay.judging.comparison import Answers, Side, side_by_side
+from vla_ros.replay.judging.judgement import judge
 from vla_ros.types import (
     ACTION_WIDTH,
     GRIPPER,
@@ -99,6 +103,17 @@ def perfect(ticks: int = 80) -> Replayed:
         recorded=tuple(RecordedCommand(at(tick).ros_ns, motion(tick)) for tick in range(ticks)),
         outcome=Outcome(),
     )
+
+
+def compared(replayed: Replayed) -> Compared:
+    """All rows of all chunks."""
+    around = no_surroundings().and_then(replayed)
+    return compare(chunks_of(replayed.policy), around, replayed.contract.timeouts.driver_s)
+
+
+def sides(first: Replayed, second: Replayed) -> Side:
+    """Both beside each other."""
+    return side_by_side(*(Answers(judge(one).quantities, chunks_of(one.policy)) for one in (first, second)))
 
 
 def with_chunks(replayed: Replayed, **changes: Any) -> Replayed:

@@ -42,16 +42,16 @@ def replayed(rows: np.ndarray) -> Replayed:
     failed = ReplyDecision(4, 6, "ef" * 32, None, "", "it raised", 0.0)
     target = Target(Pose(rows[0, :3], UNIT), Twist(rows[0, 7:10], rows[0, 10:13]), float(rows[0, 13]))
     return Replayed(
-        CONTRACT,
-        IDENTITY,
-        (Instructed(4, "push the puck"),),
-        (
+        contract=CONTRACT,
+        identity=IDENTITY,
+        instructions=(Instructed(4, "push the puck"),),
+        policy=(
             PolicyDecision(NOW, 0.0125, (reply,), 5, "commanding", target, 4),
             PolicyDecision(replace(NOW, ros_ns=6), 0.0125, (failed,), None, "silent", None, None, ("ee_pose",), ("a",)),
         ),
-        (GuardDecision(NOW, 0.01, "armed", "policy", "policy in command", ("workspace",), motion(rows[1], 0.5)),),
-        (RecordedCommand(5, motion(rows[1])),),
-        Outcome("it ends early", {"camera/front": 2}, ("a note",)),
+        guard=(GuardDecision(NOW, 0.01, "armed", "policy", "policy in command", ("workspace",), motion(rows[1], 0.5)),),
+        recorded=(RecordedCommand(5, motion(rows[1])),),
+        outcome=Outcome("it ends early", {"camera/front": 2}, ("a note",)),
     )
 
 

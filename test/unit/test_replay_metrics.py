@@ -18,6 +18,7 @@ from replay_builders import (
     CHUNK_ROWS,
     at,
     chunk,
+    compared,
     guard_tick,
     motion,
     perfect,
@@ -30,7 +31,7 @@ from replay_builders import (
 from vla_ros.geometry import from_rotation_vector, multiply, rotation_between
 from vla_ros.replay.decision_log import read_log, write_log
 from vla_ros.replay.decisions import Instructed, RecordedCommand, Replayed, ReplyDecision
-from vla_ros.replay.judging.action_errors import compare, over_horizon
+from vla_ros.replay.judging.action_errors import over_horizon
 from vla_ros.replay.judging.catalogue import METRICS, measure
 from vla_ros.replay.judging.commands import recorded_track, rows_at
 from vla_ros.replay.judging.judgement import judge
@@ -75,7 +76,7 @@ def test_a_plan_that_leads_the_other_way_has_opposed_directions_and_errors_that_
     assert metric(replayed, "direction_agreement") == pytest.approx(-1.0)
     assert metric(replayed, "direction_opposed") == 1.0
     assert metric(replayed, "velocity_error_mean") == pytest.approx(0.2)
-    parts = over_horizon(compare(replayed), bins=4)
+    parts = over_horizon(judge(replayed).quantities, bins=4)
     errors = [part["x"] for part in parts]
     assert errors == sorted(errors)
     assert parts[-1]["to_s"] == pytest.approx(0.4) and parts[-1]["x"] == pytest.approx(0.2 * 0.375, abs=0.006)
@@ -88,15 +89,15 @@ def test_slow_velocities_have_no_direction() -> None:
 def test_rows_under_the_next_instruction_are_not_compared() -> None:
     replayed = perfect(40)
     told = (*replayed.instructions, Instructed(at(20).ros_ns, "come back"))
-    compared = compare(replace(replayed, instructions=told))
-    before = compared.t_obs_ns < at(20).ros_ns
-    assert before.any() and (compared.at_ns[before] < at(20).ros_ns).all()
+    found = compared(replace(replayed, instructions=told))
+    before = found.t_obs_ns < at(20).ros_ns
+    assert before.any() and (found.at_ns[before] < at(20).ros_ns).all()
     assert (~before).any()
 
 
 def test_rows_are_not_compared_with_what_a_human_commanded() -> None:
     replayed = with_guard(perfect(40), {tick: {"source": "teleop"} for tick in range(10, 30)})
-    at_ns = compare(replayed).at_ns
+    at_ns = compared(replayed).at_ns
     assert not ((at_ns >= at(10).ros_ns) & (at_ns < at(30).ros_ns)).any()
     assert (at_ns >= at(30).ros_ns).any()
 
@@ -104,7 +105,7 @@ def test_rows_are_not_compared_with_what_a_human_commanded() -> None:
 def test_rows_are_not_compared_where_the_robot_was_sent_nothing() -> None:
     replayed = perfect(80)
     kept = tuple(command for index, command in enumerate(replayed.recorded) if not 20 <= index < 60)
-    at_ns = compare(replace(replayed, recorded=kept)).at_ns
+    at_ns = compared(replace(replayed, recorded=kept)).at_ns
     assert not ((at_ns > at(19).ros_ns) & (at_ns < at(60).ros_ns)).any()
 
 
@@ -131,7 +132,7 @@ def test_rotation_errors_are_those_of_the_geometry(first: list[float], second: l
         policy=(policy_tick(2, replies=(_reply(Chunk(plan.t_obs_ns, plan.dt_s, rows)),)),),
         recorded=tuple(RecordedCommand(at(tick).ros_ns, one) for tick, one in enumerate(still)),
     )
-    errors = compare(replayed).errors[:, 3:6]
+    errors = compared(replayed).errors[:, 3:6]
     expected = rotation_between(start, end)
     if np.linalg.norm(expected) < math.pi - 1e-3:  # half a turn has two axes
         assert errors == pytest.approx(np.tile(expected, (len(errors), 1)), abs=1e-6)

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from browser import Browser, browsing, find_browser
 from live_runs import SENTENCE, LightSeeker, LiveRun, eventful, small_contract
-from replay_builders import START_NS, perfect, seconds, with_guard
+from replay_builders import START_NS, perfect, seconds, sides, with_guard
 
 from vla_ros.errors import DataError
 from vla_ros.images import encode
 from vla_ros.replay.decision_log import gather
 from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.judging.action_errors import chunks_of
-from vla_ros.replay.judging.comparison import compare_all, side_by_side
+from vla_ros.replay.judging.comparison import compare_all
 from vla_ros.replay.judging.judgement import judge
 from vla_ros.replay.judging.moments import worst_moments
 from vla_ros.replay.judging.verdict import Check, Verdict
@@ -68,8 +68,8 @@ def replayed(terms: Terms) -> Replayed:
 def content(terms: Terms, replayed: Replayed) -> Content:
     """With everything that a page can show. The looks are made up: this policy cannot tell."""
     judgement, other = judge(replayed), replayed_by(LightSeeker(gain=2.0), terms)
-    moments = worst_moments(replayed, judgement.quantities["chunk_error"], 10)
-    rival = Rival("twice as fast", other, judge(other), compare_all([side_by_side(replayed, other)]))
+    moments = worst_moments(judgement, 10)
+    rival = Rival("twice as fast", other, judge(other), compare_all([sides(replayed, other)]))
     bare = Content("light seeker", replayed, judgement, VERDICT, moments, rival=rival)
     pictures = strips(Recording(terms.bag), terms.contract, "", picture_instants((bare.start_ns, bare.end_ns), moments))
     shade = np.zeros((4, 4, 3), np.uint8)
@@ -276,7 +276,7 @@ def test_looking_back_finds_what_the_policy_saw(terms: Terms, replayed: Replayed
 
 def test_the_network_that_ships_tells_where_it_looks(terms: Terms, replayed: Replayed) -> None:
     pytest.importorskip("torch")
-    chunks = [chunk.t_obs_ns for chunk in chunks_of(replayed)]
+    chunks = [chunk.t_obs_ns for chunk in chunks_of(replayed.policy)]
     (look,) = looks("mt10", checkpoint_path("mt10"), terms, replayed, (chunks[1], chunks[1] + 1))
     assert (look.policy, look.at_ns) == ("mt10", chunks[1])
     assert [word for word, _ in look.words] == SENTENCE.split()

@@ -128,7 +128,7 @@ def _command(builder: Builder, replayed: Replayed, tick: GuardDecision) -> Itera
 
 def _statuses(builder: Builder, replayed: Replayed) -> Iterator[tuple[int, str, bytes]]:
     """One whenever who is in command, why, or which limits act, changes."""
-    faults = {event.at_ns for event in interventions(replayed)}
+    faults = {event.at_ns for event in interventions(replayed.guard)}
     for _, ticks in groupby(replayed.guard, key=_state):
         tick = next(ticks)
         level = _ERROR if tick.now.ros_ns in faults else _WARNING if tick.clips else _OK

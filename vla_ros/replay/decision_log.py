@@ -27,6 +27,7 @@ from vla_ros.replay.decisions import (
     RecordedCommand,
     Replayed,
     ReplyDecision,
+    by_kind,
 )
 from vla_ros.types import (
     ANGULAR_VELOCITY,
@@ -100,8 +101,8 @@ def write_log(path: Path, replayed: Replayed) -> None:
 def read_log(path: Path, contract: Contract) -> Replayed:
     """A log as a whole. Raises ReplayError for what is not one, or one that was cut short."""
     identity, lines = open_log(path)
-    decisions: list[Decision] = []
     outcome: Outcome | None = None
+    decisions: list[Decision] = []
     for entry in lines:
         if entry["kind"] == _END:
             outcome = Outcome(entry["damage"], entry["missing"], tuple(entry["notes"]))
@@ -112,19 +113,24 @@ def read_log(path: Path, contract: Contract) -> Replayed:
     return gather(contract, identity, decisions, outcome)
 
 
+def logged_replies(path: Path) -> Iterator[ReplyDecision]:
+    """The policy's answers in a log, one at a time. Raises ReplayError for what is not a log."""
+    for entry in open_log(path)[1]:
+        if entry["kind"] == _POLICY:
+            yield from map(_reply, entry["replies"])
+
+
 def gather(contract: Contract, identity: Json, decisions: Iterable[Decision], outcome: Outcome) -> Replayed:
-    """A stream of decisions, in order, by kind."""
-    kinds: dict[type, list[Any]] = {PolicyDecision: [], GuardDecision: [], RecordedCommand: [], Instructed: []}
-    for decision in decisions:
-        kinds[type(decision)].append(decision)
+    """A whole replay of a stream of decisions, in order."""
+    kinds = by_kind(decisions)
     return Replayed(
-        contract,
-        identity,
-        tuple(kinds[Instructed]),
-        tuple(kinds[PolicyDecision]),
-        tuple(kinds[GuardDecision]),
-        tuple(kinds[RecordedCommand]),
-        outcome,
+        instructions=kinds.instructions,
+        policy=kinds.policy,
+        guard=kinds.guard,
+        recorded=kinds.recorded,
+        contract=contract,
+        identity=identity,
+        outcome=outcome,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from vla_ros.contract import Contract
 from vla_ros.control.chunks import validate_chunk
@@ -120,14 +121,38 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Replayed:
-    """A whole replay, by kind. identity: bag, contract, policy, versions; what two logs must share to be compared."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """Decisions by kind, each in its order: of a stretch of a replay, or of all of it."""
+
+    instructions: tuple[Instructed, ...] = ()
+    policy: tuple[PolicyDecision, ...] = ()
+    guard: tuple[GuardDecision, ...] = ()
+    recorded: tuple[RecordedCommand, ...] = ()
+
+    @property
+    def ticks_ns(self) -> list[int]:
+        """ROS time of each tick: the policy's, then the guard's."""
+        return [tick.now.ros_ns for tick in self.policy] + [tick.now.ros_ns for tick in self.guard]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Replayed(Batch):
+    """A whole replay. identity: bag, contract, policy, versions; what two logs must share to be compared."""
 
     contract: Contract
     identity: Json
-    instructions: tuple[Instructed, ...]
-    policy: tuple[PolicyDecision, ...]
-    guard: tuple[GuardDecision, ...]
-    recorded: tuple[RecordedCommand, ...]
     outcome: Outcome
+
+
+def by_kind(decisions: Iterable[Decision]) -> Batch:
+    """Decisions in the order in which they were made."""
+    kinds: dict[type, list[Any]] = {PolicyDecision: [], GuardDecision: [], RecordedCommand: [], Instructed: []}
+    for decision in decisions:
+        kinds[type(decision)].append(decision)
+    return Batch(
+        instructions=tuple(kinds[Instructed]),
+        policy=tuple(kinds[PolicyDecision]),
+        guard=tuple(kinds[GuardDecision]),
+        recorded=tuple(kinds[RecordedCommand]),
+    )

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import ReplayError
-from vla_ros.replay.agreement import Agreement
-from vla_ros.replay.decision_log import DecisionLog, gather, read_log
-from vla_ros.replay.decisions import Decision, Replayed
+from vla_ros.replay.decision_log import DecisionLog, logged_replies, read_log
 from vla_ros.replay.golden import check_golden, update_golden
 from vla_ros.replay.judging.catalogue import measure
-from vla_ros.replay.judging.comparison import side_by_side
+from vla_ros.replay.judging.comparison import Answers, side_by_side
 from vla_ros.replay.judging.conditions import Condition
-from vla_ros.replay.judging.judgement import judge
+from vla_ros.replay.judging.judgement import Judge, Judgement
 from vla_ros.replay.judging.verdict import Verdict, check_all
 from vla_ros.replay.policy_player import MEASURED, Latency
 from vla_ros.replay.recording import Recording
-from vla_ros.replay.results import LOG, RIVALS_LOG, Result, facts_of, read_result, write_result
+from vla_ros.replay.results import LOG, RIVALS_LOG, Result, Told, facts_of, read_result, write_result
 from vla_ros.replay.run import Replay, Terms
 from vla_ros.replay.showing import Played, Shown, show
 from vla_ros.replay.subject import Subject, code_digest, identity
@@ -132,7 +130,7 @@ def _identity(order: Order, subject: Subject) -> Json:
 def _replayed(order: Order, key: Json, progress: Progress) -> Result:
     began_s, passes = time.monotonic(), 1 if order.rival is None else 2
     own = _decide(order, order.subject, order.folder / LOG, lambda done_s, all_s: progress(done_s, passes * all_s))
-    judged, side = judge(own.replayed), None
+    side = None
     if order.rival is not None:
         rival = _decide(
             order,
@@ -140,7 +138,7 @@ def _replayed(order: Order, key: Json, progress: Progress) -> Result:
             order.folder / RIVALS_LOG,
             lambda done_s, all_s: progress(all_s + done_s, passes * all_s),
         )
-        side = side_by_side(own.replayed, rival.replayed)
+        side = side_by_side(_answers(own, order.folder / LOG), _answers(rival, order.folder / RIVALS_LOG))
     about = {
         "name": order.name,
         "bag": str(order.bag),
@@ -150,7 +148,7 @@ def _replayed(order: Order, key: Json, progress: Progress) -> Result:
         "took_s": time.monotonic() - began_s,
         "key": key,
     }
-    result = Result(facts_of(own.replayed, judged, own.agreement, about), judged.quantities, side)
+    result = Result(facts_of(own.told, own.judged, about), own.judged.quantities, side)
     write_result(order.folder, result)
     return result
 
@@ -159,26 +157,28 @@ def _replayed(order: Order, key: Json, progress: Progress) -> Result:
 class _Decided:
     """One policy's way through the bag."""
 
-    replayed: Replayed
-    agreement: Agreement | None
+    told: Told
+    judged: Judgement
     duration_s: float
 
 
 def _decide(order: Order, subject: Subject, log_path: Path, progress: Progress) -> _Decided:
-    """Replay, and write down every decision as it is made."""
+    """Replay; write down every decision, and measure, as it is made: no bag is held in memory."""
     Recording(order.bag)  # before a network is loaded: what is no bag is refused at once
     terms = order.part.terms(order.bag, subject)
     policy = subject.load(terms.contract)
     replay = Replay(terms, subject.policy, policy)
     named = _identity(order, subject)
     with DecisionLog(log_path, named) as log:
-        decisions = list(_written(replay.decisions(lambda done_s: progress(done_s, replay.duration_s)), log))
+        judge = Judge(terms.contract, log_path.parent)
+        for decision in replay.decisions(lambda done_s: progress(done_s, replay.duration_s)):
+            log.write(decision)
+            judge.hear(decision)
         outcome = replay.outcome()
         log.end(outcome)
-    return _Decided(gather(terms.contract, named, decisions, outcome), replay.agreement, replay.duration_s)
+    return _Decided(Told(named, outcome, replay.agreement), judge.end(), replay.duration_s)
 
 
-def _written(decisions: Iterator[Decision], log: DecisionLog) -> Iterator[Decision]:
-    for decision in decisions:
-        log.write(decision)
-        yield decision
+def _answers(decided: _Decided, log: Path) -> Answers:
+    plans = (reply.plan for reply in logged_replies(log))
+    return Answers(decided.judged.quantities, (plan for plan in plans if plan is not None))

@@ -7,15 +7,17 @@ was in command, and from the next instruction on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.replay.decisions import Replayed
-from vla_ros.replay.judging.commands import instruction_index, is_human, recorded_track, rows_at
-from vla_ros.replay.judging.samples import IntArray, Quantities, Samples
+from vla_ros.contract import Contract
+from vla_ros.replay.decisions import Batch, PolicyDecision
+from vla_ros.replay.judging.commands import MEMORY_S, Surroundings, no_surroundings, rows_at
+from vla_ros.replay.judging.samples import IntArray, Quantities, Samples, joined
+from vla_ros.replay.judging.spool import Spool
 from vla_ros.rotations import between
 from vla_ros.types import (
     ACTION_WIDTH,
@@ -35,62 +37,108 @@ UNITS = ("m", "m", "m", "rad", "rad", "rad", "m/s", "m/s", "m/s", "rad/s", "rad/
 MOVING_M_S = 0.02
 
 
+# A recorder delivers late: what a chunk is compared with is complete so long after its last row.
+_LATE_NS = 5 * NS_PER_S
+_LEAD = "lead"
+
+
 @dataclass(frozen=True, eq=False)
 class Compared:
     """R rows of chunks, each beside the recorded command.
 
-    at_ns: (R,) what the row is for; t_obs_ns: (R,) of the chunk's observation; lead_s: (R,) between the two.
+    at_ns: (R,) what the row is for; t_obs_ns: (R,) of the chunk's observation.
     errors: (R, 13) planned less recorded, see DIMENSIONS; gripper NaN where none was recorded.
     planned, recorded: (R, 14).
     """
 
     at_ns: IntArray
     t_obs_ns: IntArray
-    lead_s: FloatArray
     errors: FloatArray
     planned: FloatArray
     recorded: FloatArray
 
 
-def chunks_of(replayed: Replayed) -> tuple[Chunk, ...]:
+class ActionErrors:
+    """Compares each chunk once its last row is past.
+
+    Quantities by row are NaN where there is nothing to compare, so that they stay row by row; `lead` [s] is how far a
+    row is ahead of its chunk's observation.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._max_gap_s = contract.timeouts.driver_s
+        self._around = no_surroundings()
+        self._waiting: tuple[Chunk, ...] = ()
+        self._newest_ns = 0
+
+    def hear(self, batch: Batch) -> Quantities:
+        """Chunks that are past."""
+        found = [] if self._goes_on(batch) else [self._anew()]
+        self._newest_ns = max((self._newest_ns, *batch.ticks_ns))
+        self._around = self._around.and_then(batch)
+        self._waiting = (*self._waiting, *chunks_of(batch.policy))
+        past = [one for one in self._waiting if one.end_ns + _LATE_NS <= self._newest_ns]
+        found.append(self._compare(past))
+        self._waiting = tuple(one for one in self._waiting if one.end_ns + _LATE_NS > self._newest_ns)
+        oldest_ns = min((one.t_obs_ns for one in self._waiting), default=self._newest_ns)
+        self._around = self._around.since(min(oldest_ns, self._newest_ns - round(MEMORY_S * NS_PER_S)))
+        return {name: joined([one[name] for one in found]) for name in found[0]}
+
+    def end(self) -> Quantities:
+        """The other chunks."""
+        left, self._waiting = self._waiting, ()
+        return self._compare(left)
+
+    def _goes_on(self, batch: Batch) -> bool:
+        """Whether a batch is of the same time, or of one whose clock was set back."""
+        return min(batch.ticks_ns, default=self._newest_ns) >= self._newest_ns - _LATE_NS
+
+    def _anew(self) -> Quantities:
+        """What was before has no place in the new time."""
+        found = self.end()
+        self._around, self._newest_ns = no_surroundings(), 0
+        return found
+
+    def _compare(self, chunks: Sequence[Chunk]) -> Quantities:
+        compared = compare(chunks, self._around, self._max_gap_s)
+        rows = {name: Samples(compared.at_ns, values) for name, values in row_errors(compared).items()}
+        return {**rows, "chunk_error": error_by_chunk(compared)}
+
+
+def chunks_of(policy: Iterable[PolicyDecision]) -> tuple[Chunk, ...]:
     """All chunks that reached a tick and can be followed, in that order."""
-    plans = (reply.plan for tick in replayed.policy for reply in tick.replies)
+    plans = (reply.plan for tick in policy for reply in tick.replies)
     return tuple(plan for plan in plans if plan is not None)
 
 
-def compare(replayed: Replayed) -> Compared:
-    """Every row of every chunk that has something to be compared with."""
-    chunks = chunks_of(replayed)
+def compare(chunks: Sequence[Chunk], around: Surroundings, max_gap_s: float) -> Compared:
+    """Every row of these chunks that has something to be compared with. max_gap_s: see `rows_at`."""
     planned = np.concatenate([chunk.rows for chunk in chunks] or [np.zeros((0, ACTION_WIDTH))])
     at_ns = np.concatenate([_instants(chunk) for chunk in chunks] or [np.zeros(0, np.int64)])
     lengths = [len(chunk.rows) for chunk in chunks]
     t_obs_ns = np.repeat(np.array([chunk.t_obs_ns for chunk in chunks], np.int64), lengths)
-    recorded = rows_at(recorded_track(replayed.recorded), at_ns, replayed.contract.timeouts.driver_s)
-    same = instruction_index(replayed.instructions, at_ns) == instruction_index(replayed.instructions, t_obs_ns)
-    kept = np.isfinite(recorded[:, 0]) & same & ~is_human(replayed, at_ns)
+    recorded = rows_at(around.track, at_ns, max_gap_s)
+    same = around.told.number(at_ns) == around.told.number(t_obs_ns)
+    kept = np.isfinite(recorded[:, 0]) & same & ~around.is_human(at_ns)
     planned, recorded, at_ns, t_obs_ns = planned[kept], recorded[kept], at_ns[kept], t_obs_ns[kept]
-    lead_s = (at_ns - t_obs_ns) / NS_PER_S
-    return Compared(at_ns, t_obs_ns, lead_s, _errors(planned, recorded), planned, recorded)
-
-
-def error_quantities(compared: Compared) -> Quantities:
-    """Absolute errors by dimension, and the lengths of the errors of whole vectors; see the metrics' meanings."""
-    found = {name: _samples(compared, values) for name, values in row_errors(compared).items()}
-    agreement = found["direction_agreement"]
-    opposed = Samples(agreement.at_ns, (agreement.values < 0.0).astype(np.float64))
-    return {**found, "direction_opposed": opposed}
+    return Compared(at_ns, t_obs_ns, _errors(planned, recorded), planned, recorded)
 
 
 def row_errors(compared: Compared) -> Mapping[str, FloatArray]:
-    """The same by row, NaN where there is nothing to compare. -> name: (R,)"""
+    """Sizes of the errors by dimension, and the lengths of the errors of whole vectors, NaN where there is nothing to
+    compare; see the metrics' meanings. -> name: (R,)
+    """
     errors = compared.errors
+    agreement = direction_agreement(compared.planned, compared.recorded)
     return {
+        _LEAD: (compared.at_ns - compared.t_obs_ns) / NS_PER_S,
         "position_error": np.linalg.norm(errors[:, 0:3], axis=1),
         "rotation_error": np.linalg.norm(errors[:, 3:6], axis=1),
         "velocity_error": np.linalg.norm(errors[:, 6:9], axis=1),
         "angular_velocity_error": np.linalg.norm(errors[:, 9:12], axis=1),
         **{f"{name}_error": np.abs(errors[:, index]) for index, name in enumerate(DIMENSIONS)},
-        "direction_agreement": direction_agreement(compared.planned, compared.recorded),
+        "direction_agreement": agreement,
+        "direction_opposed": np.where(np.isfinite(agreement), agreement < 0.0, np.nan),
     }
 
 
@@ -104,16 +152,33 @@ def direction_agreement(planned: FloatArray, recorded: FloatArray) -> FloatArray
     return cosines
 
 
-def over_horizon(compared: Compared, bins: int = 8) -> Sequence[Mapping[str, float | None]]:
+def observed_ns(rows: Spool) -> IntArray:
+    """Of what was observed when a row was planned, ROS time, for each row. rows: of `ActionErrors`. -> (R,)"""
+    lead = rows.rows(_LEAD)
+    return np.asarray(lead.at_ns - np.rint(lead.values * NS_PER_S).astype(np.int64), np.int64)
+
+
+def over_horizon(rows: Spool, bins: int = 8) -> Sequence[Mapping[str, float | None]]:
     """Mean absolute error of each dimension, by how far ahead a row is: equal parts of the longest lead.
 
-    Each part: from_s, to_s, rows, and a number per dimension, None where nothing was compared.
+    rows: of `ActionErrors`. Each part: from_s, to_s, rows, and a number per dimension, None where nothing was compared.
     """
-    if not len(compared.lead_s):
+    lead_s = rows.rows(_LEAD).values
+    if not len(lead_s):
         return ()
-    edges = np.linspace(0.0, float(compared.lead_s.max()), bins + 1)
-    part = np.clip(np.searchsorted(edges, compared.lead_s, side="right") - 1, 0, bins - 1)
-    return tuple(_part(compared, part == index, edges[index], edges[index + 1]) for index in range(bins))
+    edges = np.linspace(0.0, float(lead_s.max()), bins + 1)
+    part = np.clip(np.searchsorted(edges, lead_s, side="right") - 1, 0, bins - 1)
+    counts = np.bincount(part, minlength=bins)
+    means = {name: _means(part, rows.rows(f"{name}_error").values, bins) for name in DIMENSIONS}
+    return tuple(
+        {
+            "from_s": float(edges[index]),
+            "to_s": float(edges[index + 1]),
+            "rows": int(counts[index]),
+            **{name: values[index] for name, values in means.items()},
+        }
+        for index in range(bins)
+    )
 
 
 def error_by_chunk(compared: Compared) -> Samples:
@@ -124,22 +189,15 @@ def error_by_chunk(compared: Compared) -> Samples:
     return Samples(instants, sums / np.maximum(np.bincount(inverse, minlength=len(instants)), 1))
 
 
-def _part(compared: Compared, kept: NDArray[np.bool_], from_s: float, to_s: float) -> Mapping[str, float | None]:
-    numbers: dict[str, float | None] = {"from_s": float(from_s), "to_s": float(to_s), "rows": int(kept.sum())}
-    for index, name in enumerate(DIMENSIONS):
-        values = np.abs(compared.errors[kept, index])
-        values = values[np.isfinite(values)]
-        numbers[name] = float(values.mean()) if len(values) else None
-    return numbers
+def _means(part: NDArray[np.intp], values: FloatArray, bins: int) -> Sequence[float | None]:
+    """Of the finite values of each part."""
+    chosen = [values[(part == index) & np.isfinite(values)] for index in range(bins)]
+    return [float(one.mean()) if len(one) else None for one in chosen]
 
 
 def _instants(chunk: Chunk) -> IntArray:
     offsets: IntArray = np.rint(np.arange(len(chunk.rows)) * chunk.dt_s * NS_PER_S).astype(np.int64)
     return offsets + chunk.t_obs_ns
-
-
-def _samples(compared: Compared, values: FloatArray) -> Samples:
-    return Samples(compared.at_ns, values).where(np.isfinite(values))
 
 
 def _errors(planned: FloatArray, recorded: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vla_ros.replay.judging.action_errors import DIMENSIONS, UNITS
 from vla_ros.replay.judging.interventions import CLIPS, clip_quantity
-from vla_ros.replay.judging.samples import Quantities
+from vla_ros.replay.judging.samples import Quantities, Samples
 from vla_ros.types import FloatArray
 
 _SUFFIXES: Mapping[str, Callable[[FloatArray], float]] = {
@@ -37,15 +37,22 @@ class Metric:
 
     def of(self, quantities: Quantities) -> float | None:
         """Its value; None where nothing was measured. A count or sum of nothing is 0."""
-        found = quantities.get(self.quantity)
+        return self.of_samples(quantities.get(self.quantity))
+
+    def of_samples(self, found: Samples | None) -> float | None:
+        """The same of its quantity."""
         if found is None or not len(found.values):
             return 0.0 if found is not None and self.statistic in _OF_NOTHING else None
         return _SUFFIXES[self.statistic](found.values)
 
 
 def measure(quantities: Quantities) -> Mapping[str, float | None]:
-    """Every metric of the catalogue."""
-    return {name: metric.of(quantities) for name, metric in METRICS.items()}
+    """Every metric of the catalogue. Each quantity is looked at once."""
+    found: dict[str, float | None] = dict.fromkeys(METRICS)
+    for quantity in dict.fromkeys(metric.quantity for metric in METRICS.values()):
+        one = quantities.get(quantity)
+        found |= {name: metric.of_samples(one) for name, metric in METRICS.items() if metric.quantity == quantity}
+    return found
 
 
 def _spread(quantity: str, unit: str, meaning: str) -> list[Metric]:

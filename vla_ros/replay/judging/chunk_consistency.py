@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vla_ros.contract import Contract
 from vla_ros.control.chunks import target_at
 from vla_ros.control.motion import smoothness
-from vla_ros.replay.decisions import Replayed
+from vla_ros.replay.decisions import Batch, PolicyDecision
 from vla_ros.replay.judging.action_errors import chunks_of
-from vla_ros.replay.judging.commands import Track, instruction_index, replayed_track
-from vla_ros.replay.judging.samples import Quantities, gathered
+from vla_ros.replay.judging.commands import MEMORY_S, NOTHING_TOLD, Told, Track, replayed_track
+from vla_ros.replay.judging.samples import Quantities, Samples, gathered
 from vla_ros.types import LINEAR_VELOCITY, NS_PER_S, POSITION, Chunk
 
 # Slower than this is no motion, and neither is what is over sooner.
@@ -20,41 +22,61 @@ _STILL_M_S = 0.005
 _LEAST_S = 0.5
 
 
-def consistency_quantities(replayed: Replayed) -> Quantities:
+class ChunkConsistency:
     """Disagreement of chunks, leaps of the policy's target, and smoothness of the commanded motions."""
-    max_gap_s = replayed.contract.timeouts.driver_s
-    commanded = replayed_track(replayed.guard)
-    return {
-        "chunk_disagreement": gathered(_disagreements(replayed)),
-        "target_leap": gathered(_leaps(replayed, max_gap_s)),
-        "command_acceleration": gathered(_accelerations(commanded, max_gap_s)),
-        "smoothness": gathered(
-            (int(motion.at_ns[0]), smoothed)
-            for motion in motions(commanded, max_gap_s)
-            if (smoothed := _smoothness(motion)) is not None
-        ),
-    }
+
+    def __init__(self, contract: Contract) -> None:
+        self._max_gap_s = contract.timeouts.driver_s
+        self._told = NOTHING_TOLD
+        self._chunk: tuple[Chunk, ...] = ()
+        self._tick: tuple[PolicyDecision, ...] = ()
+        self._span = replayed_track(())
+
+    def hear(self, batch: Batch) -> Quantities:
+        """Of all that is over. A motion is over with the next rest; of a rest only its end is remembered."""
+        self._told = self._told.and_then(batch.instructions)
+        chunks, ticks = (*self._chunk, *chunks_of(batch.policy)), (*self._tick, *batch.policy)
+        before, commanded = self._span, replayed_track(batch.guard)
+        track = Track(np.append(before.at_ns, commanded.at_ns), np.concatenate([before.rows, commanded.rows]))
+        *over, self._span = [track.part(indices) for indices in _spans(track, self._max_gap_s)]
+        if _is_rest(self._span):
+            self._span = self._span.part(slice(-1, None))
+        self._chunk, self._tick = chunks[-1:], ticks[-1:]
+        since_last = track.part(slice(max(len(before.at_ns) - 1, 0), None))
+        quantities = {
+            "chunk_disagreement": gathered(_disagreements(chunks, self._told)),
+            "target_leap": gathered(_leaps(ticks, self._max_gap_s)),
+            "command_acceleration": gathered(_accelerations(since_last, self._max_gap_s)),
+            "smoothness": _smooth(over),
+        }
+        if ticks:
+            self._told = self._told.since(ticks[-1].now.ros_ns - round(MEMORY_S * NS_PER_S))
+        return quantities
+
+    def end(self) -> Quantities:
+        """Of the last motion."""
+        return {"smoothness": _smooth([self._span])}
 
 
-def motions(track: Track, max_gap_s: float) -> Iterator[Track]:
-    """Spans of at least half a second in which the commanded tool moves without a rest."""
-    if not len(track.at_ns):
-        return
+def _spans(track: Track, max_gap_s: float) -> Iterator[NDArray[np.intp]]:
+    """Indices of each stretch of motion or of rest; one without any of nothing."""
     speeds = np.linalg.norm(track.rows[:, LINEAR_VELOCITY], axis=1)
-    apart = np.diff(track.at_ns) > max_gap_s * NS_PER_S
+    steps_ns = np.diff(track.at_ns)
+    apart = (steps_ns > max_gap_s * NS_PER_S) | (steps_ns <= 0)
     moving = speeds >= _STILL_M_S
-    breaks = np.flatnonzero(apart | (moving[1:] != moving[:-1])) + 1
-    for span in np.split(np.arange(len(track.at_ns)), breaks):
-        if moving[span[0]] and track.at_ns[span[-1]] - track.at_ns[span[0]] >= _LEAST_S * NS_PER_S:
-            yield Track(track.at_ns[span], track.rows[span])
+    yield from np.split(np.arange(len(track.at_ns)), np.flatnonzero(apart | (moving[1:] != moving[:-1])) + 1)
 
 
-def _disagreements(replayed: Replayed) -> Iterator[tuple[int, float]]:
+def _smooth(spans: Sequence[Track]) -> Samples:
+    """Of the motions among them, those that last long enough."""
+    return gathered((int(span.at_ns[0]), smoothed) for span in spans if (smoothed := _smoothness(span)) is not None)
+
+
+def _disagreements(chunks: Sequence[Chunk], told: Told) -> Iterator[tuple[int, float]]:
     """Mean distance [m] between a chunk and the one before, where both speak, of the same instruction."""
-    for before, chunk in pairwise(chunks_of(replayed)):
-        instants = np.array([before.t_obs_ns, chunk.t_obs_ns], np.int64)
-        told = instruction_index(replayed.instructions, instants)
-        if told[0] == told[1] and (distance_m := chunk_distance(before, chunk)) is not None:
+    for before, chunk in pairwise(chunks):
+        first, second = told.number(np.array([before.t_obs_ns, chunk.t_obs_ns], np.int64))
+        if first == second and (distance_m := chunk_distance(before, chunk)) is not None:
             yield chunk.t_obs_ns, distance_m
 
 
@@ -68,9 +90,9 @@ def chunk_distance(first: Chunk, second: Chunk) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def _leaps(replayed: Replayed, max_gap_s: float) -> Iterator[tuple[int, float]]:
+def _leaps(ticks: Sequence[PolicyDecision], max_gap_s: float) -> Iterator[tuple[int, float]]:
     """How far [m] the policy's target is from where its own velocity would have led it since the last tick."""
-    for before, tick in pairwise(replayed.policy):
+    for before, tick in pairwise(ticks):
         dt_s = (tick.now.ros_ns - before.now.ros_ns) / NS_PER_S
         if before.target is None or tick.target is None or not 0.0 < dt_s <= max_gap_s:
             continue
@@ -86,6 +108,13 @@ def _accelerations(track: Track, max_gap_s: float) -> Iterator[tuple[int, float]
             yield at_ns, change / span_s
 
 
-def _smoothness(motion: Track) -> float | None:
-    dt_s = float(np.median(np.diff(motion.at_ns))) / NS_PER_S
-    return smoothness(motion.rows[:, POSITION], dt_s)
+def _smoothness(span: Track) -> float | None:
+    """None of a rest, and of what is over too soon."""
+    if _is_rest(span) or span.at_ns[-1] - span.at_ns[0] < _LEAST_S * NS_PER_S:
+        return None
+    return smoothness(span.rows[:, POSITION], float(np.median(np.diff(span.at_ns))) / NS_PER_S)
+
+
+def _is_rest(span: Track) -> bool:
+    """Of a stretch that is one or the other from beginning to end."""
+    return not len(span.at_ns) or float(np.linalg.norm(span.rows[0, LINEAR_VELOCITY])) < _STILL_M_S

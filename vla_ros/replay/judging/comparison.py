@@ -6,17 +6,17 @@ common, so the interval is that of whole seconds drawn anew (a block bootstrap: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.replay.decisions import Replayed
-from vla_ros.replay.judging.action_errors import Compared, chunks_of, compare, row_errors
+from vla_ros.replay.judging.action_errors import observed_ns
 from vla_ros.replay.judging.chunk_consistency import chunk_distance
 from vla_ros.replay.judging.samples import IntArray
-from vla_ros.types import NS_PER_S, FloatArray, Json
+from vla_ros.replay.judging.spool import Spool
+from vla_ros.types import NS_PER_S, Chunk, FloatArray, Json
 
 QUANTITIES = {
     "position_error": "m",
@@ -73,14 +73,19 @@ class Comparison:
     differences: tuple[Difference, ...]
 
 
-def side_by_side(first: Replayed, second: Replayed) -> Side:
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What one policy answered. rows: of `ActionErrors`; chunks: in the order of their observations."""
+
+    rows: Spool
+    chunks: Iterable[Chunk]
+
+
+def side_by_side(first: Answers, second: Answers) -> Side:
     """Two replays of one bag, by what they can be compared by."""
-    by_instant = {chunk.t_obs_ns: chunk for chunk in chunks_of(first)}
-    others = {chunk.t_obs_ns: chunk for chunk in chunks_of(second)}
-    both = [instant for instant in by_instant if instant in others]
-    distances = [chunk_distance(by_instant[instant], others[instant]) for instant in both]
+    distances = (chunk_distance(one, other) for one, other in _of_one_observation(first.chunks, second.chunks))
     known = [distance_m for distance_m in distances if distance_m is not None]
-    return Side(_blocks(compare(first), compare(second)), np.array(known, np.float64))
+    return Side(_blocks(first.rows, second.rows), np.array(known, np.float64))
 
 
 def compare_all(bags: Sequence[Side]) -> Comparison:
@@ -125,15 +130,33 @@ def side_from_arrays(arrays: Mapping[str, FloatArray]) -> Side:
     return Side(found, arrays["distances_m"])
 
 
-def _blocks(first: Compared, second: Compared) -> Mapping[str, Blocks]:
+def _of_one_observation(first: Iterable[Chunk], second: Iterable[Chunk]) -> Iterator[tuple[Chunk, Chunk]]:
+    """Pairs of chunks that were made from the same."""
+    others = iter(second)
+    ahead: dict[int, Chunk] = {}
+    for chunk in first:
+        while max(ahead, default=-1) < chunk.t_obs_ns and (other := next(others, None)) is not None:
+            ahead[other.t_obs_ns] = other
+        if chunk.t_obs_ns in ahead:
+            yield chunk, ahead[chunk.t_obs_ns]
+        ahead = {instant: other for instant, other in ahead.items() if instant > chunk.t_obs_ns}
+
+
+def _blocks(first: Spool, second: Spool) -> Mapping[str, Blocks]:
     """By quantity, over the rows that both planned: those of one observation, for one instant."""
-    keys = [np.stack([one.t_obs_ns, one.at_ns], axis=1) for one in (first, second)]
-    by_key = [{(int(t), int(at)): row for row, (t, at) in enumerate(one)} for one in keys]
-    shared = [key for key in by_key[0] if key in by_key[1]]
-    rows = [np.array([one[key] for key in shared], np.intp) for one in by_key]
-    seconds = np.array([t_obs_ns // NS_PER_S for t_obs_ns, _ in shared], np.int64)
-    ones, others = row_errors(first), row_errors(second)
-    return {name: _summed(ones[name][rows[0]], others[name][rows[1]], seconds) for name in QUANTITIES}
+    _, ones, others = np.intersect1d(_keys(first), _keys(second), return_indices=True)
+    seconds = observed_ns(first)[ones] // NS_PER_S
+    return {
+        name: _summed(first.rows(name).values[ones], second.rows(name).values[others], seconds) for name in QUANTITIES
+    }
+
+
+def _keys(rows: Spool) -> NDArray[np.void]:
+    """What a row is for, and from which observation. -> (R,)"""
+    t_obs_ns = observed_ns(rows)
+    keys = np.empty(len(t_obs_ns), [("t_obs_ns", "<i8"), ("at_ns", "<i8")])
+    keys["t_obs_ns"], keys["at_ns"] = t_obs_ns, rows.rows("position_error").at_ns
+    return keys
 
 
 def _summed(first: FloatArray, second: FloatArray, seconds: IntArray) -> Blocks:

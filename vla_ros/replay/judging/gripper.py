@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vla_ros.replay.decisions import Replayed
+from vla_ros.replay.decisions import Batch
 from vla_ros.replay.judging.commands import Track, recorded_track, replayed_track
-from vla_ros.replay.judging.samples import Quantities, samples
+from vla_ros.replay.judging.samples import Quantities, counted, samples
 from vla_ros.types import GRIPPER, NS_PER_S
 
 # An opening counts as closed from below a third on, and as open from above two thirds on: half open is neither.
@@ -17,31 +17,47 @@ _MATCH_S = 1.0
 Switch = tuple[int, bool]
 
 
-def gripper_quantities(replayed: Replayed) -> Quantities:
+class GripperTiming:
     """Delay of each switch that both made, and those that only one of them made. Both after the guard."""
-    recorded = switches(recorded_track(replayed.recorded))
-    decided = switches(replayed_track(replayed.guard))
-    pairs, missed, extra = matched(recorded, decided)
-    delays = [(late_ns - on_ns) / NS_PER_S for on_ns, late_ns in pairs]
-    at_ns = [on_ns for on_ns, _ in pairs]
-    return {
-        "gripper_delay": samples(at_ns, delays),
-        "gripper_delay_size": samples(at_ns, map(abs, delays)),
-        "gripper_missed": samples(missed, [1.0] * len(missed)),
-        "gripper_extra": samples(extra, [1.0] * len(extra)),
-    }
+
+    def __init__(self) -> None:
+        self._recorded, self._decided = _Switches(), _Switches()
+
+    def hear(self, batch: Batch) -> Quantities:
+        """Nothing: whether a switch has its like is known at the end."""
+        self._recorded.hear(recorded_track(batch.recorded))
+        self._decided.hear(replayed_track(batch.guard))
+        return {}
+
+    def end(self) -> Quantities:
+        """Of all switches."""
+        pairs, missed, extra = matched(self._recorded.found, self._decided.found)
+        delays = [(late_ns - on_ns) / NS_PER_S for on_ns, late_ns in pairs]
+        at_ns = [on_ns for on_ns, _ in pairs]
+        return {
+            "gripper_delay": samples(at_ns, delays),
+            "gripper_delay_size": samples(at_ns, map(abs, delays)),
+            "gripper_missed": counted(missed),
+            "gripper_extra": counted(extra),
+        }
 
 
-def switches(track: Track) -> tuple[Switch, ...]:
-    """(instant [ROS ns], whether it opened) of each change from closed to open or back; the first opening is none."""
-    found: list[Switch] = []
-    is_open: bool | None = None
-    for at_ns, opening in zip(track.at_ns.tolist(), track.rows[:, GRIPPER].tolist(), strict=True):
-        now_open = True if opening > _OPEN else False if opening < _CLOSED else is_open
-        if is_open is not None and now_open is not None and now_open is not is_open:
-            found.append((at_ns, now_open))
-        is_open = now_open
-    return tuple(found)
+class _Switches:
+    """found: (instant [ROS ns], whether it opened) of each change from closed to open or back; the first opening is
+    none.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Switch] = []
+        self._is_open: bool | None = None
+
+    def hear(self, track: Track) -> None:
+        """What was commanded next."""
+        for at_ns, opening in zip(track.at_ns.tolist(), track.rows[:, GRIPPER].tolist(), strict=True):
+            now_open = True if opening > _OPEN else False if opening < _CLOSED else self._is_open
+            if self._is_open is not None and now_open is not None and now_open is not self._is_open:
+                self.found.append((at_ns, now_open))
+            self._is_open = now_open
 
 
 def matched(

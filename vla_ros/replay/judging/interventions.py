@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,9 +14,8 @@ from vla_ros.control.arbiter import Source
 from vla_ros.control.guard_state import Mode
 from vla_ros.control.intents import Reason
 from vla_ros.control.safety import corners, distance
-from vla_ros.replay.decisions import GuardDecision, PolicyDecision, Replayed
-from vla_ros.replay.judging.samples import Quantities, Samples, gathered, samples
-from vla_ros.replay.judging.timing import patience_used
+from vla_ros.replay.decisions import Batch, GuardDecision, PolicyDecision
+from vla_ros.replay.judging.samples import Quantities, counted, gathered, samples
 from vla_ros.types import NS_PER_S, Pose
 
 CLIPS = (
@@ -45,20 +44,67 @@ class Event:
     cause: str
 
 
-def intervention_quantities(replayed: Replayed) -> Quantities:
-    """Clips, stops and latches, and how much of what leads to a stop or latch is used up, over the policy's ticks."""
-    ticks = [tick for tick in replayed.guard if tick.source == Source.POLICY.value]
-    at_ns = [tick.now.ros_ns for tick in ticks]
-    events = interventions(replayed)
-    misses = near_misses(replayed)
-    return {
-        "clipped": samples(at_ns, [float(bool(tick.clips)) for tick in ticks]),
-        **{clip_quantity(clip): samples(at_ns, [float(clip in tick.clips) for tick in ticks]) for clip in CLIPS},
-        "stops": _counted([event for event in events if event.kind == "stop"]),
-        "latches": _counted([event for event in events if event.kind == "latch"]),
-        "near_misses": _counted(misses),
-        **_used(replayed),
-    }
+class Interventions:
+    """Clips, stops and latches, and how much of what leads to a stop or latch is used up, over the policy's ticks.
+
+    events: stops for a fault that took the robot from who commanded it, and latches, in time.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._guard: tuple[GuardDecision, ...] = ()
+        self._said: tuple[PolicyDecision, ...] = ()
+        self.events: list[Event] = []
+
+    def hear(self, batch: Batch) -> Quantities:
+        """Of these ticks."""
+        said = (*self._said, *(tick for tick in batch.policy if tick.target is not None))
+        guard = (*self._guard, *batch.guard)
+        self._said, self._guard = said[-1:], guard[-1:]
+        events = list(interventions(guard))
+        self.events += events
+        ticks = [tick for tick in batch.guard if tick.source == Source.POLICY.value]
+        at_ns = [tick.now.ros_ns for tick in ticks]
+        return {
+            "clipped": samples(at_ns, [float(bool(tick.clips)) for tick in ticks]),
+            **{clip_quantity(clip): samples(at_ns, [float(clip in tick.clips) for tick in ticks]) for clip in CLIPS},
+            "stops": counted(event.at_ns for event in events if event.kind == "stop"),
+            "latches": counted(event.at_ns for event in events if event.kind == "latch"),
+            **_used(guard, said, self._contract),
+        }
+
+    def end(self) -> Quantities:
+        """Nothing is left."""
+        return {}
+
+
+class NearMisses:
+    """Spans of ticks on which nine tenths of what leads to a stop or latch was used up, each once, where it began."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[Event]] = {name: [] for name, _ in _LEADING}
+        self._were_near = dict.fromkeys(self._found, False)
+
+    @property
+    def events(self) -> list[Event]:
+        """By cause, in time."""
+        return [event for events in self._found.values() for event in events]
+
+    def among(self, measured: Quantities) -> Quantities:
+        """Those in what was measured next."""
+        begun = [event for name, cause in _LEADING for event in self._begun(name, cause, measured)]
+        return {"near_misses": counted(event.at_ns for event in begun)}
+
+    def _begun(self, name: str, cause: str, measured: Quantities) -> Sequence[Event]:
+        used = measured.get(name)
+        if used is None or not len(used.values):
+            return ()
+        near = used.values >= NEAR
+        begins = near & ~np.append(self._were_near[name], near[:-1])
+        self._were_near[name] = bool(near[-1])
+        found = [Event(at_ns, "near miss", cause) for at_ns in used.at_ns[begins].tolist()]
+        self._found[name] += found
+        return found
 
 
 def clip_quantity(clip: str) -> str:
@@ -66,36 +112,27 @@ def clip_quantity(clip: str) -> str:
     return f"clipped_{clip.replace(' ', '_')}"
 
 
-def interventions(replayed: Replayed) -> tuple[Event, ...]:
-    """Stops for a fault that took the robot from who commanded it, and latches, in time."""
-    found = []
-    for before, tick in pairwise(replayed.guard):
+def interventions(guard: Iterable[GuardDecision]) -> Iterator[Event]:
+    """What the guard did at each tick but the first."""
+    for before, tick in pairwise(guard):
         if tick.mode == Mode.LATCHED.value and before.mode != Mode.LATCHED.value:
-            found.append(Event(tick.now.ros_ns, "latch", _detail(tick.text)))
+            yield Event(tick.now.ros_ns, "latch", _detail(tick.text))
         elif before.source != Source.NOBODY.value and (reason := _fault(tick)) is not None:
-            found.append(Event(tick.now.ros_ns, "stop", reason.value))
-    return tuple(found)
+            yield Event(tick.now.ros_ns, "stop", reason.value)
 
 
-def near_misses(replayed: Replayed) -> tuple[Event, ...]:
-    """Spans of ticks on which nine tenths of what leads to a stop or latch was used up, each once, where it began."""
-    used = {**_used(replayed), "patience_used": patience_used(replayed)}
-    return tuple(Event(at_ns, "near miss", cause) for name, cause in _LEADING for at_ns in _begins(used[name]))
-
-
-def by_cause(events: tuple[Event, ...]) -> Mapping[str, int]:
+def by_cause(events: Iterable[Event]) -> Mapping[str, int]:
     """ "kind: cause" -> how often, the most frequent first."""
     return dict(Counter(f"{event.kind}: {event.cause}" for event in events).most_common())
 
 
-def _used(replayed: Replayed) -> Quantities:
-    contract = replayed.contract
+def _used(guard: Sequence[GuardDecision], said: Sequence[PolicyDecision], contract: Contract) -> Quantities:
     jumps, silences, rooms = [], [], []
-    for before, tick, said in _followed(replayed):
+    for before, tick, heard in _followed(guard, said):
         at_ns = tick.now.ros_ns
-        if before.command is not None and said.target is not None:
-            jumps.append((at_ns, _jump_used(before.command.pose, said.target.pose, contract.limits)))
-        silences.append((at_ns, (tick.now.steady_ns - said.now.steady_ns) / NS_PER_S / contract.timeouts.policy_s))
+        if before.command is not None and heard.target is not None:
+            jumps.append((at_ns, _jump_used(before.command.pose, heard.target.pose, contract.limits)))
+        silences.append((at_ns, (tick.now.steady_ns - heard.now.steady_ns) / NS_PER_S / contract.timeouts.policy_s))
         if tick.command is not None:
             rooms.append((at_ns, _room_m(tick.command.pose, contract)))
     return {
@@ -105,11 +142,12 @@ def _used(replayed: Replayed) -> Quantities:
     }
 
 
-def _followed(replayed: Replayed) -> Iterator[tuple[GuardDecision, GuardDecision, PolicyDecision]]:
+def _followed(
+    guard: Sequence[GuardDecision], said: Sequence[PolicyDecision]
+) -> Iterator[tuple[GuardDecision, GuardDecision, PolicyDecision]]:
     """The guard's ticks that follow the policy, each with the one before and what the policy had said by then."""
-    said = [tick for tick in replayed.policy if tick.target is not None]
     said_ns = np.array([tick.now.steady_ns for tick in said], np.int64)
-    for before, tick in pairwise(replayed.guard):
+    for before, tick in pairwise(guard):
         index = int(np.searchsorted(said_ns, tick.now.steady_ns, side="right")) - 1
         if tick.source == Source.POLICY.value and index >= 0:
             yield before, tick, said[index]
@@ -124,15 +162,6 @@ def _room_m(pose: Pose, contract: Contract) -> float:
     """To the nearest wall of the workspace, less than 0 outside [m]."""
     low, high = corners(contract.limits.workspace_m)
     return float(np.minimum(pose.position - low, high - pose.position).min())
-
-
-def _begins(used: Samples) -> list[int]:
-    near = zip(used.at_ns.tolist(), (used.values >= NEAR).tolist(), strict=True)
-    return [next(span)[0] for is_near, span in groupby(near, key=lambda pair: pair[1]) if is_near]
-
-
-def _counted(events: tuple[Event, ...] | list[Event]) -> Samples:
-    return samples([event.at_ns for event in events], [1.0] * len(events))
 
 
 def _fault(tick: GuardDecision) -> Reason | None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.replay.decisions import Replayed
-from vla_ros.replay.judging.interventions import interventions, near_misses
+from vla_ros.replay.judging.judgement import Judgement
 from vla_ros.replay.judging.samples import Samples
 from vla_ros.types import NS_PER_S
 
@@ -27,21 +26,17 @@ class Moment:
     text: str
 
 
-def begin_ns(replayed: Replayed) -> int:
-    """ROS time of the replay's first tick [ns]; 0 without any."""
-    firsts = [tick.now.ros_ns for tick in replayed.policy[:1]] + [tick.now.ros_ns for tick in replayed.guard[:1]]
-    return min(firsts, default=0)
-
-
-def worst_moments(replayed: Replayed, chunk_error: Samples, count: int) -> tuple[Moment, ...]:
+def worst_moments(judged: Judgement, count: int) -> tuple[Moment, ...]:
     """At most `count`, worst first: latches, stops, then the largest errors of chunks, then near misses."""
-    start_ns = begin_ns(replayed)
-    events = (*interventions(replayed), *near_misses(replayed))
-    found = [Moment(one.at_ns, (one.at_ns - start_ns) / NS_PER_S, one.kind, 0.0, one.cause) for one in events]
-    for at_ns, error_m in _peaks(chunk_error, count):
+    found = [_moment(judged, one.at_ns, one.kind, one.cause) for one in judged.events]
+    for at_ns, error_m in _peaks(judged.quantities["chunk_error"], count):
         text = f"the chunk leads {error_m * 100:.1f} cm away from the recorded way, on average"
-        found.append(Moment(at_ns, (at_ns - start_ns) / NS_PER_S, "error", error_m, text))
+        found.append(_moment(judged, at_ns, "error", text, error_m))
     return tuple(sorted(found, key=lambda moment: rank(moment))[:count])
+
+
+def _moment(judged: Judgement, at_ns: int, kind: str, text: str, size: float = 0.0) -> Moment:
+    return Moment(at_ns, (at_ns - judged.begin_ns) / NS_PER_S, kind, size, text)
 
 
 def rank(moment: Moment) -> tuple[int, float, int]:

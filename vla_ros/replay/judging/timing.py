@@ -3,80 +3,95 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vla_ros.replay.decisions import PolicyDecision, Replayed, ReplyDecision
-from vla_ros.replay.judging.commands import instruction_index
-from vla_ros.replay.judging.samples import Quantities, Samples, gathered, samples
-from vla_ros.types import NS_PER_S, Chunk, is_hold
+from vla_ros.contract import Contract
+from vla_ros.replay.decisions import Batch, PolicyDecision, ReplyDecision
+from vla_ros.replay.judging.commands import MEMORY_S, NOTHING_TOLD
+from vla_ros.replay.judging.samples import Quantities, Samples, counted, gathered, samples
+from vla_ros.types import NS_PER_S, Chunk
 
 _SILENT = "silent: "
+# Of requests without an answer so far; a policy has one at a time.
+_MOST_ASKED = 16
 
 
-def timing_quantities(replayed: Replayed) -> Quantities:
-    """Latency of each answer, and for each tick under an instruction whether the policy was silent or lacked input."""
-    answers = list(_answers(replayed))
-    chunks = [(tick, reply, plan) for _, tick, reply in answers if (plan := reply.plan) is not None]
-    chunks_ns = [tick.now.ros_ns for tick, _, _ in chunks]
-    failures = [tick.now.ros_ns for tick in replayed.policy for reply in tick.replies if reply.plan is None]
-    ticks = list(told_ticks(replayed))
-    ticks_ns = [tick.now.ros_ns for tick in ticks]
-    return {
-        "inference": samples(chunks_ns, [reply.inference_s for _, reply, _ in chunks]),
-        "latency": _latency(answers),
-        "patience_used": patience_used(replayed),
-        "horizon_used": samples(chunks_ns, [_used(tick, plan) for tick, _, plan in chunks]),
-        "policy_failures": samples(failures, [1.0] * len(failures)),
-        "silent": samples(ticks_ns, [float(tick.target is None) for tick in ticks]),
-        "stale": samples(ticks_ns, [float(bool(tick.stale)) for tick in ticks]),
-        "lacking": samples(ticks_ns, [float(bool(tick.missing)) for tick in ticks]),
-    }
+class Timing:
+    """Latency of each answer, and for each tick under an instruction whether the policy was silent or lacked input.
+
+    silences: ticks under an instruction on which the policy commanded nothing, by cause; stale: those on which an input
+    was missing or too old, by channel.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._patience_s = contract.timeouts.inference_s
+        self._told = NOTHING_TOLD
+        self._asked: dict[int, PolicyDecision] = {}
+        self.silences: Counter[str] = Counter()
+        self.stale: Counter[str] = Counter()
+
+    def hear(self, batch: Batch) -> Quantities:
+        """Of these ticks."""
+        self._told = self._told.and_then(batch.instructions)
+        ticks = self._told_ticks(batch.policy)
+        self._count(ticks)
+        if ticks:
+            self._told = self._told.since(ticks[-1].now.ros_ns - round(MEMORY_S * NS_PER_S))
+        at_ns = [tick.now.ros_ns for tick in ticks]
+        return {
+            **self._answered(batch.policy),
+            "silent": samples(at_ns, [float(tick.target is None) for tick in ticks]),
+            "stale": samples(at_ns, [float(bool(tick.stale)) for tick in ticks]),
+            "lacking": samples(at_ns, [float(bool(tick.missing)) for tick in ticks]),
+        }
+
+    def end(self) -> Quantities:
+        """Nothing is left."""
+        return {}
+
+    def _answered(self, policy: Sequence[PolicyDecision]) -> Quantities:
+        answers = list(self._answers(policy))
+        chunks = [(tick, reply, plan) for _, tick, reply in answers if (plan := reply.plan) is not None]
+        at_ns = [tick.now.ros_ns for tick, _, _ in chunks]
+        latency = gathered((tick.now.ros_ns, _seconds_between(asked, tick)) for asked, tick, _ in answers)
+        return {
+            "inference": samples(at_ns, [reply.inference_s for _, reply, _ in chunks]),
+            "latency": latency,
+            "patience_used": Samples(latency.at_ns, latency.values / self._patience_s),
+            "horizon_used": samples(at_ns, [_used(tick, plan) for tick, _, plan in chunks]),
+            "policy_failures": counted(
+                tick.now.ros_ns for tick in policy for reply in tick.replies if reply.plan is None
+            ),
+        }
+
+    def _answers(
+        self, policy: Sequence[PolicyDecision]
+    ) -> Iterator[tuple[PolicyDecision, PolicyDecision, ReplyDecision]]:
+        """(tick that asked, tick that was answered, answer)."""
+        for tick in policy:
+            for reply in tick.replies:
+                if reply.t_obs_ns in self._asked:
+                    yield self._asked.pop(reply.t_obs_ns), tick, reply
+            if tick.requested_t_obs_ns is not None:
+                self._asked[tick.requested_t_obs_ns] = tick
+            if len(self._asked) > _MOST_ASKED:
+                del self._asked[next(iter(self._asked))]
+
+    def _told_ticks(self, policy: Sequence[PolicyDecision]) -> Sequence[PolicyDecision]:
+        """The policy's ticks under an instruction that asks for something."""
+        asks = self._told.asks(np.array([tick.now.ros_ns for tick in policy], np.int64)).tolist()
+        return [tick for tick, is_told in zip(policy, asks, strict=True) if is_told]
+
+    def _count(self, ticks: Sequence[PolicyDecision]) -> None:
+        texts = (tick.text for tick in ticks if tick.target is None)
+        self.silences.update(text.removeprefix(_SILENT).partition(" (")[0] for text in texts)
+        self.stale.update(channel for tick in ticks for channel in tick.stale)
 
 
-def patience_used(replayed: Replayed) -> Samples:
-    """Latency of each answer, of the time after which a policy without one is silent."""
-    latency = _latency(_answers(replayed))
-    return Samples(latency.at_ns, latency.values / replayed.contract.timeouts.inference_s)
-
-
-def silence_causes(replayed: Replayed) -> Mapping[str, int]:
-    """Ticks under an instruction on which the policy commanded nothing, by cause; the most frequent first."""
-    texts = (tick.text for tick in told_ticks(replayed) if tick.target is None)
-    return dict(Counter(text.removeprefix(_SILENT).partition(" (")[0] for text in texts).most_common())
-
-
-def stale_inputs(replayed: Replayed) -> Mapping[str, int]:
-    """Ticks under an instruction on which an input was missing or too old, by channel; the most frequent first."""
-    return dict(Counter(channel for tick in told_ticks(replayed) for channel in tick.stale).most_common())
-
-
-def told_ticks(replayed: Replayed) -> Iterator[PolicyDecision]:
-    """The policy's ticks under an instruction that asks for something."""
-    instants = np.array([tick.now.ros_ns for tick in replayed.policy], np.int64)
-    told = instruction_index(replayed.instructions, instants).tolist()
-    for tick, index in zip(replayed.policy, told, strict=True):
-        if index >= 0 and not is_hold(replayed.instructions[index].text):
-            yield tick
-
-
-def _answers(replayed: Replayed) -> Iterator[tuple[PolicyDecision, PolicyDecision, ReplyDecision]]:
-    """(tick that asked, tick that was answered, answer)."""
-    asked: dict[int, PolicyDecision] = {}
-    for tick in replayed.policy:
-        for reply in tick.replies:
-            if reply.t_obs_ns in asked:
-                yield asked.pop(reply.t_obs_ns), tick, reply
-        if tick.requested_t_obs_ns is not None:
-            asked[tick.requested_t_obs_ns] = tick
-
-
-def _latency(answers: Iterable[tuple[PolicyDecision, PolicyDecision, ReplyDecision]]) -> Samples:
-    """[s]"""
-    return gathered(
-        (tick.now.ros_ns, (tick.now.steady_ns - asked.now.steady_ns) / NS_PER_S) for asked, tick, _ in answers
-    )
+def _seconds_between(asked: PolicyDecision, answered: PolicyDecision) -> float:
+    return (answered.now.steady_ns - asked.now.steady_ns) / NS_PER_S
 
 
 def _used(tick: PolicyDecision, chunk: Chunk) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.judging.comparison import Comparison
 from vla_ros.replay.judging.judgement import Judgement
-from vla_ros.replay.judging.moments import Moment, begin_ns
+from vla_ros.replay.judging.moments import Moment
 from vla_ros.replay.judging.verdict import Verdict
 from vla_ros.replay.report.frames import Strips
 from vla_ros.types import NS_PER_S
@@ -65,7 +65,7 @@ class Content:
     @property
     def start_ns(self) -> int:
         """ROS time of the replay's first tick: the page's zero."""
-        return begin_ns(self.replayed)
+        return self.judgement.begin_ns
 
     @property
     def end_ns(self) -> int:

@@ -68,7 +68,7 @@ def panels(content: Content) -> Iterator[Panel]:
 def _motions(content: Content) -> Iterator[tuple[str, FloatArray, FloatArray]]:
     """(what, (N,) seconds, (N, 14) rows), NaN where nothing was sent; what lies on top comes last."""
     replayed = content.replayed
-    yield (PLAN, *_plans(content, chunks_of(replayed)))
+    yield (PLAN, *_plans(content, chunks_of(replayed.policy)))
     yield (RECORDED, *_with_gaps(content, recorded_track(replayed.recorded)))
     if content.rival is not None:
         yield (RIVAL, *_targets(content, content.rival.replayed.policy))

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from vla_ros.control.arbiter import Source
 from vla_ros.replay.decisions import GuardDecision, PolicyDecision
-from vla_ros.replay.judging.interventions import CLIPS, interventions, near_misses
+from vla_ros.replay.judging.interventions import CLIPS
 from vla_ros.replay.report.content import Content
 
 # Of a page's width: what is nearer to each other is not told apart.
@@ -52,7 +52,7 @@ def lanes(content: Content) -> Iterator[Lane]:
 
 def events(content: Content) -> Iterator[Bar]:
     """Stops, latches and near misses, which have no length."""
-    for event in (*interventions(content.replayed), *near_misses(content.replayed)):
+    for event in content.judgement.events:
         at_s = content.seconds(event.at_ns)
         yield Bar(at_s, at_s, f"event-{event.kind.replace(' ', '-')}", f"{event.kind}: {event.cause}")
 

@@ -42,7 +42,7 @@ def look_back(terms: Terms, replayed: Replayed, needs: Needs, instants_ns: Itera
     Reads the bag again, with the same terms, and lets a memory of the replayed chunks answer. A memory takes no time: a
     measured latency is replaced by its mean.
     """
-    memory = _Memory(needs, {chunk.t_obs_ns: chunk for chunk in chunks_of(replayed)}, tuple(instants_ns))
+    memory = _Memory(needs, {chunk.t_obs_ns: chunk for chunk in chunks_of(replayed.policy)}, tuple(instants_ns))
     latency = _mean_inference_s(replayed) if terms.latency == MEASURED else terms.latency
     for _ in Replay(replace(terms, latency=latency), "memory", memory).decisions():
         pass
