@@ -3,7 +3,7 @@
 The policy is `hold`: what it costs to think is not asked here. The bags are of the contract's robot (three raw cameras
 of 128 px at 10 Hz, feedback at 80 Hz) as `vla_ros record` writes them, with the traces of policy and guard, and as
 another recorder would, without. Beside it stands the time of merely reading what the replay reads, and what the whole
-command needs, which keeps all decisions to judge them. Every number comes from a process of its own on one core, which
+command needs, which judges what is decided as well. Every number comes from a process of its own on one core, which
 writes the decision log as well; of the short bag it is the median of three, since seconds are at the mercy of whatever
 else the machine does.
 """
@@ -78,7 +78,7 @@ def run(options: Options) -> bool:
             folder = Path(directory) / kind.replace(" ", "_")
             folder.mkdir()
             write_bags(folder, load_contract(options.contract), lengths_s, stretch_s, with_traces)
-            for what in (_READ, _REPLAY, *((_JUDGE,) if with_traces else ())):
+            for what in (_READ, _REPLAY, _JUDGE):
                 for length in lengths_s:
                     name, bag = f"{kind}, {length}, {what}", folder / length
                     tried = [_in_process(what, bag, options.contract) for _ in range(_TIMES[length])]
@@ -89,10 +89,12 @@ def run(options: Options) -> bool:
 
 
 def _bars(kind: str, passes: dict[str, Pass]) -> Iterator[Bar]:
-    short, long = (passes[f"{kind}, {length}, {_REPLAY}"] for length in ("short", "long"))
-    for length, one in (("short", short), ("long", long)):
-        yield Bar(f"{kind}, {length}: speed of the replay", one.speed, _LEAST_SPEED, "x real time", at_least=True)
-    yield Bar(f"{kind}: memory for the long bag", long.peak_mb / short.peak_mb, _MOST_GROWTH, "x the short one's")
+    for what, name in ((_REPLAY, "the replay"), (_JUDGE, "replay and judging")):
+        short, long = (passes[f"{kind}, {length}, {what}"] for length in ("short", "long"))
+        for length, one in (("short", short), ("long", long)):
+            yield Bar(f"{kind}, {length}: speed of {name}", one.speed, _LEAST_SPEED, "x real time", at_least=True)
+        growth = long.peak_mb / short.peak_mb
+        yield Bar(f"{kind}: memory of {name} for the long bag", growth, _MOST_GROWTH, "x the short one's")
 
 
 def _in_process(what: str, bag: Path, contract: Path) -> Pass:

@@ -17,6 +17,7 @@ from vla_ros.replay.judging.comparison import (
 from vla_ros.replay.judging.judgement import judge
 from vla_ros.replay.judging.moments import worst_moments
 from vla_ros.replay.judging.samples import samples
+from vla_ros.replay.judging.spool import Spool
 
 LONG = perfect(80 * 12)
 
@@ -83,7 +84,8 @@ def test_latches_come_first_then_stops_then_the_largest_errors() -> None:
 
 def test_errors_of_one_second_are_one_moment() -> None:
     errors = samples([at(tick).ros_ns for tick in range(0, 160, 8)], [0.01 * tick for tick in range(20)])
-    judged = judge(perfect())
-    moments = worst_moments(replace(judged, quantities={**judged.quantities, "chunk_error": errors}), 10)
+    measured = Spool()
+    measured.add({"chunk_error": errors})
+    moments = worst_moments(replace(judge(perfect()), quantities=measured), 10)
     assert [moment.after_s for moment in moments] == pytest.approx([1.9, 0.9])
     assert moments[0].size == pytest.approx(0.19)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_builders import ANSWERED_AFTER, ASKED_EVERY, at, chunk, guard_tick, motion, perfect, policy_tick, reply
 
+from vla_ros.control.chunks import target_at
 from vla_ros.errors import ReplayError
 from vla_ros.replay.decisions import Decision, Instructed, RecordedCommand, Replayed, by_kind
+from vla_ros.replay.judging.action_errors import row_instants
+from vla_ros.replay.judging.chunk_consistency import chunk_distance
 from vla_ros.replay.judging.judgement import Judge, Judgement, judge
 from vla_ros.replay.judging.samples import Samples
 from vla_ros.replay.judging.spool import Spool
+from vla_ros.types import POSITION
 
 TICKS = 480
-LATCHED = {"source": "nobody", "mode": "latched", "text": "nobody in command: latched until reset (too far)"}
-STOPPED = {"source": "nobody", "text": "nobody in command: the policy fell silent (for 0.21 s)"}
+LATCHED: dict[str, Any] = {
+    "source": "nobody",
+    "mode": "latched",
+    "text": "nobody in command: latched until reset (too far)",
+}
+STOPPED: dict[str, Any] = {"source": "nobody", "text": "nobody in command: the policy fell silent (for 0.21 s)"}
 CONTRACT = perfect(1).contract
 
 
@@ -57,7 +66,7 @@ def eventful(ticks: int, start: int = 0) -> Iterator[Decision]:
         yield RecordedCommand(at(tick).ros_ns, motion(tick, recorded))
 
 
-def told(judged: Judgement) -> dict[str, object]:
+def told(judged: Judgement) -> dict[str, Any]:
     """All that a judgement says, comparable."""
     near = judged.quantities["near_misses"]  # by cause within a batch
     quantities = {**judged.quantities, "near_misses": Samples(np.sort(near.at_ns), near.values)}
@@ -124,6 +133,19 @@ def test_the_memory_of_ten_minutes_is_that_of_two(tmp_path: Path) -> None:
     """Decisions themselves would take 15 MB a minute here."""
     short, long = (_peak_bytes(minutes, tmp_path) for minutes in (2, 10))
     assert long < short + 2_000_000
+
+
+@given(st.integers(-40, 40), st.integers(2, 12), st.integers(1, 9), st.floats(0.01, 0.2), st.floats(0.01, 0.2))
+def test_chunks_are_as_far_apart_as_their_targets_are(
+    later: int, first_rows: int, second_rows: int, first_dt_s: float, second_dt_s: float
+) -> None:
+    first, second = chunk(0), chunk(later, (0.0, 0.02, 0.01), direction=-1.0)
+    first = replace(first, rows=np.resize(first.rows, (first_rows, 14)), dt_s=first_dt_s)
+    second = replace(second, rows=second.rows[:second_rows], dt_s=second_dt_s)
+    targets = [target_at(first, instant) for instant in row_instants(second).tolist()]
+    pairs = [(row, target) for row, target in zip(second.rows, targets, strict=True) if target is not None]
+    expected = [np.linalg.norm(row[POSITION] - target.pose.position) for row, target in pairs]
+    assert chunk_distance(first, second) == (pytest.approx(np.mean(expected)) if expected else None)
 
 
 def test_a_spool_keeps_what_was_not_measured_apart(tmp_path: Path) -> None:

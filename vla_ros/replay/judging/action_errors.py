@@ -114,7 +114,7 @@ def chunks_of(policy: Iterable[PolicyDecision]) -> tuple[Chunk, ...]:
 def compare(chunks: Sequence[Chunk], around: Surroundings, max_gap_s: float) -> Compared:
     """Every row of these chunks that has something to be compared with. max_gap_s: see `rows_at`."""
     planned = np.concatenate([chunk.rows for chunk in chunks] or [np.zeros((0, ACTION_WIDTH))])
-    at_ns = np.concatenate([_instants(chunk) for chunk in chunks] or [np.zeros(0, np.int64)])
+    at_ns = np.concatenate([row_instants(chunk) for chunk in chunks] or [np.zeros(0, np.int64)])
     lengths = [len(chunk.rows) for chunk in chunks]
     t_obs_ns = np.repeat(np.array([chunk.t_obs_ns for chunk in chunks], np.int64), lengths)
     recorded = rows_at(around.track, at_ns, max_gap_s)
@@ -189,15 +189,16 @@ def error_by_chunk(compared: Compared) -> Samples:
     return Samples(instants, sums / np.maximum(np.bincount(inverse, minlength=len(instants)), 1))
 
 
+def row_instants(chunk: Chunk) -> IntArray:
+    """What its rows are for, ROS time [ns]. -> (H,)"""
+    offsets: IntArray = np.rint(np.arange(len(chunk.rows)) * chunk.dt_s * NS_PER_S).astype(np.int64)
+    return offsets + chunk.t_obs_ns
+
+
 def _means(part: NDArray[np.intp], values: FloatArray, bins: int) -> Sequence[float | None]:
     """Of the finite values of each part."""
     chosen = [values[(part == index) & np.isfinite(values)] for index in range(bins)]
     return [float(one.mean()) if len(one) else None for one in chosen]
-
-
-def _instants(chunk: Chunk) -> IntArray:
-    offsets: IntArray = np.rint(np.arange(len(chunk.rows)) * chunk.dt_s * NS_PER_S).astype(np.int64)
-    return offsets + chunk.t_obs_ns
 
 
 def _errors(planned: FloatArray, recorded: FloatArray) -> FloatArray:

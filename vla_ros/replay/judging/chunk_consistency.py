@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.contract import Contract
-from vla_ros.control.chunks import target_at
 from vla_ros.control.motion import smoothness
 from vla_ros.replay.decisions import Batch, PolicyDecision
-from vla_ros.replay.judging.action_errors import chunks_of
+from vla_ros.replay.judging.action_errors import chunks_of, row_instants
 from vla_ros.replay.judging.commands import MEMORY_S, NOTHING_TOLD, Told, Track, replayed_track
 from vla_ros.replay.judging.samples import Quantities, Samples, gathered
 from vla_ros.types import LINEAR_VELOCITY, NS_PER_S, POSITION, Chunk
@@ -82,12 +81,14 @@ def _disagreements(chunks: Sequence[Chunk], told: Told) -> Iterator[tuple[int, f
 
 def chunk_distance(first: Chunk, second: Chunk) -> float | None:
     """Mean distance between the positions of two chunks [m], at the second's rows; None where they do not overlap."""
-    found = []
-    for index, row in enumerate(second.rows):
-        target = target_at(first, second.t_obs_ns + round(index * second.dt_s * NS_PER_S))
-        if target is not None:
-            found.append(float(np.linalg.norm(row[POSITION] - target.pose.position)))
-    return float(np.mean(found)) if found else None
+    at_ns = row_instants(second)
+    both = (at_ns >= first.t_obs_ns) & (at_ns <= first.end_ns)
+    if not both.any():
+        return None
+    places = (at_ns[both] - first.t_obs_ns) / (first.dt_s * NS_PER_S)  # in rows of the first
+    rows, positions = np.arange(len(first.rows)), first.rows[:, POSITION]
+    there = np.stack([np.interp(places, rows, positions[:, axis]) for axis in range(3)], axis=1)
+    return float(np.linalg.norm(second.rows[both, POSITION] - there, axis=1).mean())
 
 
 def _leaps(ticks: Sequence[PolicyDecision], max_gap_s: float) -> Iterator[tuple[int, float]]:
