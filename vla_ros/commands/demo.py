@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +117,8 @@ def _perform(tasks: Sequence[str], kind: RobotKind, supervisor: Supervisor) -> l
             episode = client.run(task, _VARIATION, told, max(_HORIZON, kind.horizon) * CONTROL_DT_S)
             episodes.append(episode)
             words = "done" if episode.success else "NOT done"
-            _say(f"  {words} after {episode.sim_time_s:.1f} s; stops {episode.stops}, latches {episode.latches}")
+            hindered = f"stops: {_counts(episode.stopped)}; latches: {episode.latches}"
+            _say(f"  {words} after {episode.sim_time_s:.1f} s; {hindered}")
     return episodes
 
 
@@ -149,13 +150,17 @@ def _summary(episodes: Sequence[Episode]) -> str:
         "| sentence | task | success | robot's time [s] | wall time [s] | stops | latches | clipped ticks |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for episode in episodes:
-        clips = ", ".join(f"{name} {count}" for name, count in episode.clips.items()) or "none"
-        lines.append(
-            f"| {episode.sentence} | {episode.task} {episode.variation} | {'yes' if episode.success else 'no'} "
-            f"| {episode.sim_time_s:.2f} | {episode.wall_time_s:.2f} | {episode.stops} | {episode.latches} | {clips} |"
-        )
+    lines += [
+        f"| {episode.sentence} | {episode.task} {episode.variation} | {'yes' if episode.success else 'no'} "
+        f"| {episode.sim_time_s:.2f} | {episode.wall_time_s:.2f} | {_counts(episode.stopped)} | {episode.latches} "
+        f"| {_counts(episode.clips)} |"
+        for episode in episodes
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
 def _say(line: str) -> None:

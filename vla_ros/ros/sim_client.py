@@ -15,7 +15,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from vla_ros.control import channels
-from vla_ros.control.guard_state import CLIPPED, stops_in
+from vla_ros.control.guard_state import CLIPPED, STOPPED
 from vla_ros.interface import reading
 from vla_ros.ros.inputs import NEWEST
 from vla_ros.ros.talk import Graph, GraphError
@@ -38,7 +38,7 @@ class Told:
 class Episode:
     """One task, tried once, from began_ns to ended_ns (ROS time): from the sentence to success, or to the end.
 
-    wall_time_s: the same span by the wall clock. stops: motions that the guard interrupted (`stops_in`); latches: how
+    wall_time_s: the same span by the wall clock. stopped: cause -> motions that the guard interrupted; latches: how
     often it latched; clips: limit -> ticks on which it acted. sentence: all that was said, in order.
     """
 
@@ -49,7 +49,7 @@ class Episode:
     began_ns: int
     ended_ns: int
     wall_time_s: float
-    stops: int
+    stopped: Mapping[str, int]
     latches: int
     clips: Mapping[str, int]
 
@@ -57,6 +57,11 @@ class Episode:
     def sim_time_s(self) -> float:
         """How long it took the robot."""
         return (self.ended_ns - self.began_ns) / NS_PER_S
+
+    @property
+    def stops(self) -> int:
+        """How often the guard took the robot from the policy."""
+        return sum(self.stopped.values())
 
 
 class SimClient:
@@ -115,9 +120,9 @@ class SimClient:
             began_ns=began_ns,
             ended_ns=ended_ns,
             wall_time_s=wall_time_s,
-            stops=stops_in(gained),
+            stopped=_of_kind(STOPPED, gained),
             latches=gained.get("latches", 0),
-            clips={name.removeprefix(CLIPPED): n for name, n in gained.items() if name.startswith(CLIPPED)},
+            clips=_of_kind(CLIPPED, gained),
         )
 
     def _wait(self, condition: Callable[[], bool], deadline_s: float) -> None:
@@ -147,6 +152,11 @@ class SimClient:
     def _on_status(self, msg: Any) -> None:
         self._counts = reading.from_diagnostics(msg)[0].values
         self._heard_counts_at = time.monotonic()
+
+
+def _of_kind(prefix: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """Those of the guard's counts whose names begin so, without that."""
+    return {name.removeprefix(prefix): count for name, count in counts.items() if name.startswith(prefix)}
 
 
 def _text_parameter(name: str, value: str) -> Parameter:
