@@ -126,7 +126,7 @@ def test_it_has_arrived_when_it_stands_near_and_not_when_it_turns_or_has_touched
     robot.step(robot.holding(), 0.5)
     assert robot.state().success
     drive(robot, (0.0, 0.0), 1.0, 20)
-    assert not robot.success
+    assert robot.success is False  # what is written down as JSON must be a bool
     drive(robot, (0.0, 0.0), 0.0, 40)
     assert robot.success
     robot.physics[1].qpos[2] = 0.0

@@ -79,7 +79,7 @@ class BaseRobot(DrawnRobot):
         """Whether it stands within reach of the thing that it was sent to, and has touched nothing on its way."""
         distance_m = math.dist(self._place[:2], self._room.things[self._goal][:2]) - radius_m(self._goal)
         speeds = self._data.qvel
-        is_at_rest = math.hypot(speeds[0], speeds[1]) < _AT_REST_M_S and abs(speeds[2]) < _AT_REST_RAD_S
+        is_at_rest = math.hypot(speeds[0], speeds[1]) < _AT_REST_M_S and abs(float(speeds[2])) < _AT_REST_RAD_S
         return distance_m <= REACH_M and is_at_rest and not self.touched
 
     @property
