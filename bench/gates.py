@@ -31,7 +31,7 @@ from vla_ros.policy.registry import create_policy
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.replay.judging.catalogue import METRICS, measure
 from vla_ros.replay.judging.conditions import Condition
-from vla_ros.replay.judging.samples import Quantities, pooled
+from vla_ros.replay.judging.samples import Held, Pooled, Quantities
 from vla_ros.replay.judging.verdict import Verdict, check_all
 from vla_ros.replay.one_bag import Order, perform, read_performed
 from vla_ros.replay.subject import Subject, checkpoint_subject
@@ -153,7 +153,8 @@ def _replayed(variant: _Variant, names: Sequence[str], bags: Path, folder: Path)
         if any(part in name for part in variant.on):
             order = Order(name, bags / name, folder / variant.name.replace(" ", "-") / name, variant.subject)
             perform(order)
-            found[name] = dict(read_performed(order).quantities)
+            kept = read_performed(order).quantities
+            found[name] = Held({quantity: kept.samples(quantity) for quantity in kept.names})
     print(f"  replayed {len(found)} bags: {variant.name}", flush=True)
     return found
 
@@ -168,10 +169,10 @@ def _conditions(passing: Sequence[Mapping[str, Quantities]]) -> tuple[Condition,
 def _likely_at_most(bags: Sequence[Quantities], name: str) -> float:
     """Mean over resampled sets of bags, and four times their spread."""
     rng = np.random.default_rng(0)
-    quantity, values = METRICS[name].quantity, []
+    values = []
     for _ in range(_DRAWS):
-        drawn = [{quantity: bags[i][quantity]} for i in rng.integers(len(bags), size=_SET)]
-        value = METRICS[name].of(pooled(drawn))
+        drawn = [bags[i] for i in rng.integers(len(bags), size=_SET)]
+        value = METRICS[name].of(Pooled(drawn))
         if value is not None:
             values.append(value)
     return float(np.mean(values) + _SPREADS * np.std(values))
@@ -181,7 +182,7 @@ def _judge(
     variant: _Variant, found: Mapping[str, Quantities], names: Sequence[str], conditions: Sequence[Condition]
 ) -> _Judged:
     kept = [found[name] for name in names if name in found]
-    metrics = measure(pooled(kept))
+    metrics = measure(Pooled(kept))
     return _Judged(variant, metrics, Verdict(variant.name, check_all(metrics, conditions)), len(kept))
 
 

@@ -18,11 +18,12 @@ from vla_ros.replay.decisions import (
     RecordedCommand,
     Replayed,
     ReplyDecision,
+    in_order,
 )
 from vla_ros.replay.judging.action_errors import Compared, chunks_of, compare
 from vla_ros.replay.judging.commands import no_surroundings
 from vla_ros.replay.judging.comparison import Answers, Side, side_by_side
-from vla_ros.replay.judging.judgement import judge
+from vla_ros.replay.judging.judgement import Judgement, judge
 from vla_ros.types import (
     ACTION_WIDTH,
     GRIPPER,
@@ -105,15 +106,19 @@ def perfect(ticks: int = 80) -> Replayed:
     )
 
 
+def judged(replayed: Replayed) -> Judgement:
+    return judge(replayed.contract, in_order(replayed))
+
+
 def compared(replayed: Replayed) -> Compared:
     """All rows of all chunks."""
     around = no_surroundings().and_then(replayed)
-    return compare(chunks_of(replayed.policy), around, replayed.contract.timeouts.driver_s)
+    return compare(tuple(chunks_of(replayed.policy)), around, replayed.contract.timeouts.driver_s)
 
 
 def sides(first: Replayed, second: Replayed) -> Side:
     """Both beside each other."""
-    return side_by_side(*(Answers(judge(one).quantities, chunks_of(one.policy)) for one in (first, second)))
+    return side_by_side(*(Answers(judged(one).quantities, chunks_of(one.policy)) for one in (first, second)))
 
 
 def with_chunks(replayed: Replayed, **changes: Any) -> Replayed:

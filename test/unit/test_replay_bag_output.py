@@ -89,7 +89,7 @@ def test_every_decision_is_there_on_a_topic_of_its_own(output: Path, replayed: R
 
 
 def test_plans_are_paths_stamped_row_by_row(output: Path, replayed: Replayed) -> None:
-    chunks = chunks_of(replayed.policy)
+    chunks = tuple(chunks_of(replayed.policy))
     plans = [message for _, message in messages(output, f"/{PLAN}")]
     assert len(plans) == len(chunks) > 30
     for plan, chunk in zip(plans, chunks, strict=True):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from replay_builders import at, perfect, sides, with_chunks, with_guard
+from replay_builders import at, judged, perfect, sides, with_chunks, with_guard
 
 from vla_ros.replay.judging.comparison import (
     compare_all,
@@ -14,7 +14,6 @@ from vla_ros.replay.judging.comparison import (
     side_from_arrays,
     side_to_arrays,
 )
-from vla_ros.replay.judging.judgement import judge
 from vla_ros.replay.judging.moments import worst_moments
 from vla_ros.replay.judging.samples import samples
 from vla_ros.replay.judging.spool import Spool
@@ -76,7 +75,7 @@ def test_latches_come_first_then_stops_then_the_largest_errors() -> None:
     replayed = with_guard(
         with_chunks(LONG, offset=(0.0, 0.0, 0.02)), {40: stop, **dict.fromkeys(range(900, 960), latch)}
     )
-    moments = worst_moments(judge(replayed), 5)
+    moments = worst_moments(judged(replayed), 5)
     assert [moment.kind for moment in moments] == ["latch", "stop", "error", "error", "error"]
     assert moments[0].after_s == pytest.approx(900 * 0.0125) and "emergency stop" in moments[0].text
     assert moments[2].size == pytest.approx(0.02)
@@ -86,6 +85,6 @@ def test_errors_of_one_second_are_one_moment() -> None:
     errors = samples([at(tick).ros_ns for tick in range(0, 160, 8)], [0.01 * tick for tick in range(20)])
     measured = Spool()
     measured.add({"chunk_error": errors})
-    moments = worst_moments(replace(judge(perfect()), quantities=measured), 10)
+    moments = worst_moments(replace(judged(perfect()), quantities=measured), 10)
     assert [moment.after_s for moment in moments] == pytest.approx([1.9, 0.9])
     assert moments[0].size == pytest.approx(0.19)

@@ -20,6 +20,7 @@ from replay_builders import (
     chunk,
     compared,
     guard_tick,
+    judged,
     motion,
     perfect,
     policy_tick,
@@ -34,21 +35,20 @@ from vla_ros.replay.decisions import Instructed, RecordedCommand, Replayed, Repl
 from vla_ros.replay.judging.action_errors import over_horizon
 from vla_ros.replay.judging.catalogue import METRICS, measure
 from vla_ros.replay.judging.commands import recorded_track, rows_at
-from vla_ros.replay.judging.judgement import judge
-from vla_ros.replay.judging.samples import pooled
+from vla_ros.replay.judging.samples import Pooled
 from vla_ros.types import GRIPPER, POSITION, QUATERNION, Chunk
 
 _ROTATION_VECTOR = st.lists(st.floats(-1.5, 1.5), min_size=3, max_size=3)
 
 
 def metric(replayed: Replayed, name: str) -> float:
-    value = judge(replayed).metrics[name]
+    value = judged(replayed).metrics[name]
     assert value is not None
     return value
 
 
 def test_a_policy_that_decides_what_was_recorded_has_no_error() -> None:
-    metrics = judge(perfect()).metrics
+    metrics = judged(perfect()).metrics
     for name in ("position_error_max", "rotation_error_max", "velocity_error_max", "gripper_error_mean"):
         assert metrics[name] == pytest.approx(0.0, abs=1e-9)
     assert metrics["direction_agreement"] == pytest.approx(1.0)
@@ -76,14 +76,14 @@ def test_a_plan_that_leads_the_other_way_has_opposed_directions_and_errors_that_
     assert metric(replayed, "direction_agreement") == pytest.approx(-1.0)
     assert metric(replayed, "direction_opposed") == 1.0
     assert metric(replayed, "velocity_error_mean") == pytest.approx(0.2)
-    parts = over_horizon(judge(replayed).quantities, bins=4)
+    parts = over_horizon(judged(replayed).quantities, bins=4)
     errors = [part["x"] for part in parts]
     assert errors == sorted(errors)
     assert parts[-1]["to_s"] == pytest.approx(0.4) and parts[-1]["x"] == pytest.approx(0.2 * 0.375, abs=0.006)
 
 
 def test_slow_velocities_have_no_direction() -> None:
-    assert judge(with_chunks(perfect(), direction=0.1)).metrics["direction_agreement"] is None
+    assert judged(with_chunks(perfect(), direction=0.1)).metrics["direction_agreement"] is None
 
 
 def test_rows_under_the_next_instruction_are_not_compared() -> None:
@@ -149,7 +149,7 @@ def test_gripper_switches_are_matched_within_a_second() -> None:
     assert metric(replayed, "gripper_delay_mean") == pytest.approx((8 * 0.0125 + 39 * 0.0125) / 2)
     assert metric(replayed, "gripper_missed") == 0.0
     never = with_guard(replayed, {tick: {"command": motion(tick)} for tick in range(240)})
-    assert metric(never, "gripper_missed") == 2.0 and judge(never).metrics["gripper_delay_mean"] is None
+    assert metric(never, "gripper_missed") == 2.0 and judged(never).metrics["gripper_delay_mean"] is None
     assert metric(replace(replayed, recorded=replayed.recorded[:1]), "gripper_extra") == 2.0
 
 
@@ -169,7 +169,7 @@ def test_failed_answers_are_counted_and_are_no_inference() -> None:
     ticks = (policy_tick(0, requested_t_obs_ns=at(0).ros_ns), policy_tick(1, replies=(failed,)))
     replayed = replace(perfect(), policy=ticks)
     assert metric(replayed, "policy_failures") == 1.0
-    assert judge(replayed).metrics["inference_mean"] is None
+    assert judged(replayed).metrics["inference_mean"] is None
     assert metric(replayed, "latency_mean") == pytest.approx(0.0125)
 
 
@@ -197,15 +197,15 @@ def test_a_chunk_that_no_robot_can_follow_is_a_failure_and_nothing_is_measured_o
     answer = policy[index].replies[0]
     with np.errstate(invalid="ignore"):
         policy[index] = replace(policy[index], replies=(replace(answer, chunk=spoil(answer.chunk)),))
-    judged = judge(replace(replayed, policy=tuple(policy)))
-    usual = judge(replayed)
-    assert judged.metrics["policy_failures"] == 1.0
-    assert judged.metrics["compared_rows"] == usual.metrics["compared_rows"] - CHUNK_ROWS
-    assert json.loads(json.dumps(judged.metrics, allow_nan=False)) == pytest.approx(
-        {**usual.metrics, "policy_failures": 1.0, "compared_rows": judged.metrics["compared_rows"]}
+    found = judged(replace(replayed, policy=tuple(policy)))
+    usual = judged(replayed)
+    assert found.metrics["policy_failures"] == 1.0
+    assert found.metrics["compared_rows"] == usual.metrics["compared_rows"] - CHUNK_ROWS
+    assert json.loads(json.dumps(found.metrics, allow_nan=False)) == pytest.approx(
+        {**usual.metrics, "policy_failures": 1.0, "compared_rows": found.metrics["compared_rows"]}
     )
     write_log(tmp_path / "log", replace(replayed, policy=tuple(policy)))
-    assert judge(read_log(tmp_path / "log", replayed.contract)).metrics == judged.metrics
+    assert judged(read_log(tmp_path / "log", replayed.contract)).metrics == found.metrics
 
 
 def test_an_answer_that_is_almost_too_late_is_a_near_miss() -> None:
@@ -213,21 +213,21 @@ def test_an_answer_that_is_almost_too_late_is_a_near_miss() -> None:
     late = round(0.95 * patience_s / 0.0125)
     asked = policy_tick(0, requested_t_obs_ns=at(0).ros_ns)
     ticks = (asked, *(policy_tick(tick) for tick in range(1, late)), policy_tick(late, replies=(reply(chunk(0)),)))
-    judged = judge(replace(perfect(), policy=ticks))
-    assert judged.metrics["patience_used_max"] == pytest.approx(0.95, abs=0.03)
-    assert judged.interventions["near miss: an answer is late"] == 1
+    found = judged(replace(perfect(), policy=ticks))
+    assert found.metrics["patience_used_max"] == pytest.approx(0.95, abs=0.03)
+    assert found.interventions["near miss: an answer is late"] == 1
 
 
 def test_silence_is_counted_by_cause_and_only_under_an_instruction() -> None:
     silent = policy_tick(0, target=None, text="silent: an input is missing or stale (camera/top: 0.61 s old)")
     ticks = [replace(silent, now=at(tick), stale=("camera/top",)) for tick in range(4)]
     replayed = replace(perfect(), policy=(*ticks, *(policy_tick(tick) for tick in range(4, 8))))
-    judged = judge(replayed)
-    assert judged.silences == {"an input is missing or stale": 4}
-    assert judged.stale == {"camera/top": 4}
-    assert (judged.metrics["silent"], judged.metrics["stale"]) == (0.5, 0.5)
+    found = judged(replayed)
+    assert found.silences == {"an input is missing or stale": 4}
+    assert found.stale == {"camera/top": 4}
+    assert (found.metrics["silent"], found.metrics["stale"]) == (0.5, 0.5)
     stopped = replace(replayed, instructions=(Instructed(at(0).ros_ns, " Stop "),))
-    assert judge(stopped).silences == {} and judge(stopped).metrics["silent"] is None
+    assert judged(stopped).silences == {} and judged(stopped).metrics["silent"] is None
 
 
 def test_clips_count_only_with_the_policy_in_command() -> None:
@@ -248,9 +248,9 @@ def test_stops_and_latches_are_counted_once_and_by_cause() -> None:
     }
     wait = {"source": "nobody", "text": "nobody in command: waiting for the policy to observe again"}
     changes = {**dict.fromkeys((10, 11, 12), stop), 30: wait, **dict.fromkeys(range(50, 80), latch)}
-    judged = judge(with_guard(perfect(), changes))
-    assert (judged.metrics["stops"], judged.metrics["latches"]) == (1.0, 1.0)
-    assert judged.interventions == {
+    found = judged(with_guard(perfect(), changes))
+    assert (found.metrics["stops"], found.metrics["latches"]) == (1.0, 1.0)
+    assert found.interventions == {
         "stop: the policy fell silent": 1,
         "latch: target 0.400 m away exceeds 0.3 m": 1,
     }
@@ -264,10 +264,10 @@ def test_a_target_almost_out_of_reach_is_a_near_miss_once() -> None:
         policy=tuple(policy_tick(tick, **({"target": far} if 10 <= tick < 14 else {})) for tick in range(80)),
         guard=tuple(guard_tick(tick, command=replace(motion(0), twist=twist())) for tick in range(80)),
     )
-    judged = judge(replayed)
-    assert judged.metrics["near_misses"] == 1.0
-    assert judged.metrics["jump_used_max"] == pytest.approx(0.95)
-    assert judged.interventions == {"near miss: the target is far from the command": 1}
+    found = judged(replayed)
+    assert found.metrics["near_misses"] == 1.0
+    assert found.metrics["jump_used_max"] == pytest.approx(0.95)
+    assert found.interventions == {"near miss: the target is far from the command": 1}
 
 
 def test_a_policy_almost_silent_for_too_long_is_a_near_miss() -> None:
@@ -275,14 +275,14 @@ def test_a_policy_almost_silent_for_too_long_is_a_near_miss() -> None:
     silent = tuple(
         replace(tick, target=None) if 10 <= index < 25 else tick for index, tick in enumerate(replayed.policy)
     )
-    judged = judge(replace(replayed, policy=silent))
-    assert judged.metrics["silence_used_max"] == pytest.approx(15 * 0.0125 / 0.2)
-    assert judged.interventions == {"near miss: the policy is silent": 1}
+    found = judged(replace(replayed, policy=silent))
+    assert found.metrics["silence_used_max"] == pytest.approx(15 * 0.0125 / 0.2)
+    assert found.interventions == {"near miss: the policy is silent": 1}
 
 
 def test_room_in_the_workspace_is_to_the_nearest_wall() -> None:
     replayed = with_guard(perfect(1), {})
-    assert judge(replayed).metrics["workspace_room_min"] is None  # one tick follows nothing
+    assert judged(replayed).metrics["workspace_room_min"] is None  # one tick follows nothing
     low = {tick: {"command": replace(motion(tick), pose=pose(z=-0.14))} for tick in range(80)}
     assert metric(with_guard(perfect(), low), "workspace_room_min") == pytest.approx(0.01)
 
@@ -291,9 +291,9 @@ def test_chunks_that_differ_from_the_one_before_disagree() -> None:
     replayed = perfect(40)
     policy = list(replayed.policy)
     policy[10] = replace(policy[10], replies=(_reply(chunk(8, offset=(0.0, 0.0, 0.02))),))
-    judged = judge(replace(replayed, policy=tuple(policy)))
-    assert judged.metrics["chunk_disagreement_max"] == pytest.approx(0.02)
-    assert judged.metrics["chunk_disagreement_p50"] == pytest.approx(0.01, abs=0.011)
+    found = judged(replace(replayed, policy=tuple(policy)))
+    assert found.metrics["chunk_disagreement_max"] == pytest.approx(0.02)
+    assert found.metrics["chunk_disagreement_p50"] == pytest.approx(0.01, abs=0.011)
 
 
 def test_a_shaking_command_is_less_smooth() -> None:
@@ -307,14 +307,14 @@ def test_a_shaking_command_is_less_smooth() -> None:
 
 def test_what_cannot_be_measured_has_no_value() -> None:
     nothing = replace(perfect(), policy=(), guard=(), recorded=())
-    metrics = judge(nothing).metrics
+    metrics = judged(nothing).metrics
     assert metrics["position_error_p95"] is None and metrics["silent"] is None
     assert metrics["stops"] == 0.0 and metrics["compared_rows"] == 0.0
 
 
 def test_many_bags_count_by_their_samples() -> None:
-    short, long = judge(with_chunks(perfect(24), offset=(0.0, 0.1, 0.0))), judge(perfect(240))
-    together = measure(pooled([short.quantities, long.quantities]))
+    short, long = judged(with_chunks(perfect(24), offset=(0.0, 0.1, 0.0))), judged(perfect(240))
+    together = measure(Pooled([short.quantities, long.quantities]))
     rows = [one.metrics["compared_rows"] for one in (short, long)]
     assert together["compared_rows"] == sum(rows)
     assert together["position_error_max"] == pytest.approx(0.1)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from browser import Browser, browsing, find_browser
 from live_runs import SENTENCE, LightSeeker, LiveRun, eventful, small_contract
-from replay_builders import START_NS, perfect, seconds, sides, with_guard
+from replay_builders import START_NS, judged, perfect, seconds, sides, with_guard
 
 from vla_ros.errors import DataError
 from vla_ros.images import encode
@@ -21,7 +21,6 @@ from vla_ros.replay.decision_log import gather
 from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.judging.action_errors import chunks_of
 from vla_ros.replay.judging.comparison import compare_all
-from vla_ros.replay.judging.judgement import judge
 from vla_ros.replay.judging.moments import worst_moments
 from vla_ros.replay.judging.verdict import Check, Verdict
 from vla_ros.replay.recording import Recording
@@ -67,9 +66,9 @@ def replayed(terms: Terms) -> Replayed:
 @pytest.fixture(scope="module")
 def content(terms: Terms, replayed: Replayed) -> Content:
     """With everything that a page can show. The looks are made up: this policy cannot tell."""
-    judgement, other = judge(replayed), replayed_by(LightSeeker(gain=2.0), terms)
+    judgement, other = judged(replayed), replayed_by(LightSeeker(gain=2.0), terms)
     moments = worst_moments(judgement, 10)
-    rival = Rival("twice as fast", other, judge(other), compare_all([sides(replayed, other)]))
+    rival = Rival("twice as fast", other, judged(other), compare_all([sides(replayed, other)]))
     bare = Content("light seeker", replayed, judgement, VERDICT, moments, rival=rival)
     pictures = strips(Recording(terms.bag), terms.contract, "", picture_instants((bare.start_ns, bare.end_ns), moments))
     shade = np.zeros((4, 4, 3), np.uint8)
@@ -86,7 +85,7 @@ def written(content: Content, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bare(replayed: Replayed) -> Content:
-    return Content("made by hand", replayed, judge(replayed), Verdict("bag", ()))
+    return Content("made by hand", replayed, judged(replayed), Verdict("bag", ()))
 
 
 # What is told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import sub
 
 from vla_ros.control import channels
@@ -46,6 +46,10 @@ class Agreement:
         self.policy = Tally()
         self.guard = Tally()
         self._policy_lacks, self._guard_lacks = _PolicyLack(), _GuardLack()
+
+    def tallies(self) -> Json:
+        """For the results."""
+        return {"policy": asdict(self.policy), "guard": asdict(self.guard)}
 
     def count(self, trace: Json, decision: PolicyDecision | GuardDecision) -> None:
         """Compare a tick. Ticks come in order."""

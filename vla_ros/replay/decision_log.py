@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +29,7 @@ from vla_ros.replay.decisions import (
     Replayed,
     ReplyDecision,
     by_kind,
+    in_order,
 )
 from vla_ros.types import (
     ANGULAR_VELOCITY,
@@ -69,31 +71,42 @@ class DecisionLog:
 
     def _line(self, entry: Json) -> None:
         assert self._file is not None, "lines are written within the block"
-        self._file.write(_ENCODER.encode(entry) + b"\n")
+        with self._told():
+            self._file.write(_ENCODER.encode(entry) + b"\n")
 
     def __enter__(self) -> DecisionLog:
-        try:
+        with self._told():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._draft.open("wb")
-        except OSError as error:
-            raise ReplayError(f"{self._path} cannot be written: {error}") from error
-        self._line({"kind": _IDENTITY, **self._identity})
+        try:
+            self._line({"kind": _IDENTITY, **self._identity})
+        except ReplayError as error:
+            self.__exit__(type(error))
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         assert self._file is not None
-        self._file.close()
-        if kind is None:
-            self._draft.replace(self._path)
-        else:
+        try:
+            with self._told():
+                self._file.close()  # writes what is left
+                if kind is None:
+                    self._draft.replace(self._path)
+        finally:
             self._draft.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ReplayError(f"{self._path} cannot be written: {error}") from error
 
 
 def write_log(path: Path, replayed: Replayed) -> None:
     """A whole replay as a log, by the instants of its ticks."""
     with DecisionLog(path, replayed.identity) as log:
-        parts: tuple[Decision, ...] = (*replayed.instructions, *replayed.policy, *replayed.guard, *replayed.recorded)
-        for decision in sorted(parts, key=_ros_ns):
+        for decision in in_order(replayed):
             log.write(decision)
         log.end(replayed.outcome)
 
@@ -113,25 +126,14 @@ def read_log(path: Path, contract: Contract) -> Replayed:
     return gather(contract, identity, decisions, outcome)
 
 
-def logged_replies(path: Path) -> Iterator[ReplyDecision]:
-    """The policy's answers in a log, one at a time. Raises ReplayError for what is not a log."""
-    for entry in open_log(path)[1]:
-        if entry["kind"] == _POLICY:
-            yield from map(_reply, entry["replies"])
+def logged(path: Path) -> Iterator[Decision]:
+    """The decisions in a log, one at a time. Raises ReplayError for what is not one."""
+    return (_decision(entry) for entry in open_log(path)[1] if entry["kind"] != _END)
 
 
 def gather(contract: Contract, identity: Json, decisions: Iterable[Decision], outcome: Outcome) -> Replayed:
     """A whole replay of a stream of decisions, in order."""
-    kinds = by_kind(decisions)
-    return Replayed(
-        instructions=kinds.instructions,
-        policy=kinds.policy,
-        guard=kinds.guard,
-        recorded=kinds.recorded,
-        contract=contract,
-        identity=identity,
-        outcome=outcome,
-    )
+    return Replayed(**vars(by_kind(decisions)), contract=contract, identity=identity, outcome=outcome)
 
 
 def open_log(path: Path) -> tuple[Json, Iterator[Json]]:
@@ -153,12 +155,6 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
                 yield entry
     except (OSError, msgspec.DecodeError) as error:
         raise ReplayError(f"{path} cannot be read as a decision log: {error}") from error
-
-
-def _ros_ns(decision: Decision) -> int:
-    if isinstance(decision, RecordedCommand):
-        return decision.stamp_ns
-    return decision.ros_ns if isinstance(decision, Instructed) else decision.now.ros_ns
 
 
 def _entry(decision: Decision) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,6 +145,12 @@ class Replayed(Batch):
     outcome: Outcome
 
 
+def in_order(replayed: Batch) -> Sequence[Decision]:
+    """Decisions by their instants, ROS time; of one instant the instructions, policy, guard, commands."""
+    parts: tuple[Decision, ...] = (*replayed.instructions, *replayed.policy, *replayed.guard, *replayed.recorded)
+    return sorted(parts, key=_ros_ns)
+
+
 def by_kind(decisions: Iterable[Decision]) -> Batch:
     """Decisions in the order in which they were made."""
     kinds: dict[type, list[Any]] = {PolicyDecision: [], GuardDecision: [], RecordedCommand: [], Instructed: []}
@@ -156,3 +162,9 @@ def by_kind(decisions: Iterable[Decision]) -> Batch:
         guard=tuple(kinds[GuardDecision]),
         recorded=tuple(kinds[RecordedCommand]),
     )
+
+
+def _ros_ns(decision: Decision) -> int:
+    if isinstance(decision, RecordedCommand):
+        return decision.stamp_ns
+    return decision.ros_ns if isinstance(decision, Instructed) else decision.now.ros_ns

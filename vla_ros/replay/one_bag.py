@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vla_ros.contract import Contract
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import ReplayError
-from vla_ros.replay.decision_log import DecisionLog, logged_replies, read_log
+from vla_ros.replay.decision_log import DecisionLog, logged, read_log
+from vla_ros.replay.decisions import PolicyDecision
 from vla_ros.replay.golden import check_golden, update_golden
+from vla_ros.replay.judging.action_errors import chunks_of
 from vla_ros.replay.judging.catalogue import measure
 from vla_ros.replay.judging.comparison import Answers, side_by_side
 from vla_ros.replay.judging.conditions import Condition
-from vla_ros.replay.judging.judgement import Judge, Judgement
+from vla_ros.replay.judging.judgement import Judge, Judgement, judge
 from vla_ros.replay.judging.verdict import Verdict, check_all
 from vla_ros.replay.policy_player import MEASURED, Latency
 from vla_ros.replay.recording import Recording
-from vla_ros.replay.results import LOG, RIVALS_LOG, Result, Told, facts_of, read_result, write_result
+from vla_ros.replay.results import LOG, RIVALS_LOG, Result, facts_of, read_result, write_result
 from vla_ros.replay.run import Replay, Terms
 from vla_ros.replay.showing import Played, Shown, show
 from vla_ros.replay.subject import Subject, code_digest, identity
@@ -102,11 +105,15 @@ def perform(order: Order, progress: Progress = lambda _done, _all: None) -> Verd
 def _show(order: Order, result: Result, verdict: Verdict) -> None:
     """From the logs, so that it makes no difference when they were written."""
     terms = order.part.terms(order.bag, order.subject)
-    own = Played(order.subject, read_log(order.folder / LOG, terms.contract))
+    own = _played(order.subject, terms.contract, order.folder / LOG)
     rival = None
     if order.rival is not None:
-        rival = Played(order.rival, read_log(order.folder / RIVALS_LOG, terms.contract))
+        rival = _played(order.rival, terms.contract, order.folder / RIVALS_LOG)
     show(order.shown, terms, own, rival, result, verdict)
+
+
+def _played(subject: Subject, contract: Contract, log: Path) -> Played:
+    return Played(subject, read_log(log, contract), judge(contract, logged(log), log.parent))
 
 
 def read_performed(order: Order) -> Result:
@@ -147,17 +154,18 @@ def _replayed(order: Order, key: Json, progress: Progress) -> Result:
         "duration_s": own.duration_s,
         "took_s": time.monotonic() - began_s,
         "key": key,
+        **own.told,
     }
-    result = Result(facts_of(own.told, own.judged, about), own.judged.quantities, side)
+    result = Result(facts_of(own.judged, about), own.judged.quantities, side)
     write_result(order.folder, result)
     return result
 
 
 @dataclass(frozen=True, eq=False)
 class _Decided:
-    """One policy's way through the bag."""
+    """One policy's way through the bag. told: what was replayed and how it ended, for `facts_of`."""
 
-    told: Told
+    told: Json
     judged: Judgement
     duration_s: float
 
@@ -170,15 +178,16 @@ def _decide(order: Order, subject: Subject, log_path: Path, progress: Progress) 
     replay = Replay(terms, subject.policy, policy)
     named = _identity(order, subject)
     with DecisionLog(log_path, named) as log:
-        judge = Judge(terms.contract, log_path.parent)
+        judging = Judge(terms.contract, log_path.parent)
         for decision in replay.decisions(lambda done_s: progress(done_s, replay.duration_s)):
             log.write(decision)
-            judge.hear(decision)
-        outcome = replay.outcome()
+            judging.hear(decision)
+        outcome, judged = replay.outcome(), judging.end()
         log.end(outcome)
-    return _Decided(Told(named, outcome, replay.agreement), judge.end(), replay.duration_s)
+    agreement = None if replay.agreement is None else replay.agreement.tallies()
+    return _Decided({"identity": named, **asdict(outcome), "agreement": agreement}, judged, replay.duration_s)
 
 
 def _answers(decided: _Decided, log: Path) -> Answers:
-    plans = (reply.plan for reply in logged_replies(log))
-    return Answers(decided.judged.quantities, (plan for plan in plans if plan is not None))
+    ticks = (decision for decision in logged(log) if isinstance(decision, PolicyDecision))
+    return Answers(decided.judged.quantities, chunks_of(ticks))

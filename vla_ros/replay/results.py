@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
@@ -16,26 +15,18 @@ from numpy.typing import NDArray
 
 from vla_ros.data.files import replacing
 from vla_ros.errors import ReplayError
-from vla_ros.replay.agreement import Agreement
-from vla_ros.replay.decisions import Outcome
+from vla_ros.replay.judging.action_errors import LEAD
 from vla_ros.replay.judging.comparison import Side, side_from_arrays, side_to_arrays
 from vla_ros.replay.judging.judgement import Judgement
 from vla_ros.replay.judging.moments import Moment, worst_moments
-from vla_ros.replay.judging.samples import Quantities, ReadWhenAsked, Samples
-from vla_ros.types import Json
+from vla_ros.replay.judging.samples import IntArray, Quantities
+from vla_ros.types import FloatArray, Json
 
 LOG, RIVALS_LOG, MEASURED, SAMPLES = "decisions.jsonl", "against.jsonl", "measured.json", "samples.npz"
 _MOMENTS = 10
 _AT, _VALUES, _SIDE, _NPY = "/at_ns", "/values", "side/", ".npy"
-
-
-@dataclass(frozen=True, eq=False)
-class Told:
-    """What a replay tells of itself. agreement: of live and replay, None where the bag has no traces."""
-
-    identity: Json
-    outcome: Outcome
-    agreement: Agreement | None
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, BadZipFile, zlib.error)
+"""What files that are gone, cut short or damaged make NumPy, zipfile and JSON raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +43,11 @@ class Result:
         return tuple(Moment(**moment) for moment in self.facts["moments"])
 
 
-def facts_of(told: Told, judged: Judgement, about: Json) -> Json:
-    """All that is told of a bag. about: what was replayed, and how long it took."""
+def facts_of(judged: Judgement, about: Json) -> Json:
+    """All that is told of a bag. about: what was replayed, how it ended, and how long it took."""
     return {
         **about,
-        "identity": told.identity,
         "ticks": judged.ticks,
-        **asdict(told.outcome),
-        "agreement": None if told.agreement is None else _tallies(told.agreement),
         "metrics": judged.metrics,
         "horizon": judged.horizon,
         "interventions": judged.interventions,
@@ -67,6 +55,26 @@ def facts_of(told: Told, judged: Judgement, about: Json) -> Json:
         "stale": judged.stale,
         "moments": [asdict(one) for one in worst_moments(judged, _MOMENTS)],
     }
+
+
+class Kept(Quantities):
+    """Those of a file of samples. What is asked of it raises ReplayError where the file is gone, or damaged."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self._path, self.names = path, names
+
+    def at_ns(self, name: str) -> IntArray:
+        return np.asarray(self._read(f"{name}{_AT}"), np.int64)
+
+    def values(self, name: str) -> FloatArray:
+        return np.asarray(self._read(f"{name}{_VALUES}"), np.float64)
+
+    def _read(self, name: str) -> NDArray[Any]:
+        try:
+            with np.load(self._path, allow_pickle=False) as file:
+                return np.asarray(file[name])
+        except _UNREADABLE as error:
+            raise ReplayError(f"the results in {self._path.parent} are gone: {error}") from error
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -87,33 +95,22 @@ def read_result(folder: Path, key: Json | None = None) -> Result | None:
         if is_other or not (folder / LOG).is_file():
             return None
         with np.load(folder / SAMPLES, allow_pickle=False) as file:
-            names = file.files
-            side = {name.removeprefix(_SIDE): file[name] for name in names if name.startswith(_SIDE)}
+            names = [name.removesuffix(_AT) for name in file.files if name.endswith(_AT)]
+            side = {name.removeprefix(_SIDE): file[name] for name in file.files if name.startswith(_SIDE)}
             is_whole = file.zip.testzip() is None
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile, zlib.error):
+        return (
+            Result(facts, Kept(folder / SAMPLES, names), side_from_arrays(side) if side else None) if is_whole else None
+        )
+    except _UNREADABLE:
         return None
-    kept = ReadWhenAsked([n.removesuffix(_AT) for n in names if n.endswith(_AT)], partial(_kept, folder / SAMPLES))
-    return Result(facts, kept, side_from_arrays(side) if side else None) if is_whole else None
 
 
 def _arrays(result: Result) -> Iterator[tuple[str, NDArray[Any]]]:
     """One after the other: all of them may be more than fits into memory."""
-    for name, one in result.quantities.items():
-        yield f"{name}{_AT}", one.at_ns
-        yield f"{name}{_VALUES}", one.values
+    for name in result.quantities.names:
+        if name != LEAD:
+            yield f"{name}{_AT}", result.quantities.at_ns(name)
+            yield f"{name}{_VALUES}", result.quantities.values(name)
     if result.side is not None:
         for name, values in side_to_arrays(result.side).items():
             yield f"{_SIDE}{name}", values
-
-
-def _kept(path: Path, name: str) -> Samples:
-    """Raises ReplayError where the file has changed since it was looked at."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return Samples(file[f"{name}{_AT}"], file[f"{name}{_VALUES}"])
-    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
-        raise ReplayError(f"the results in {path.parent} are gone: {error}") from error
-
-
-def _tallies(agreement: Agreement) -> Json:
-    return {"policy": asdict(agreement.policy), "guard": asdict(agreement.guard)}

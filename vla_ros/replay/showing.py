@@ -9,7 +9,7 @@ from vla_ros.errors import ReplayError
 from vla_ros.replay.bag_output import write_bag
 from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.judging.comparison import compare_all
-from vla_ros.replay.judging.judgement import judge
+from vla_ros.replay.judging.judgement import Judgement
 from vla_ros.replay.judging.verdict import Verdict
 from vla_ros.replay.recording import Recording
 from vla_ros.replay.report.content import Content, Look, Rival
@@ -51,6 +51,7 @@ class Played:
 
     subject: Subject
     replayed: Replayed
+    judgement: Judgement
 
 
 def show(shown: Shown, terms: Terms, own: Played, rival: Played | None, result: Result, verdict: Verdict) -> None:
@@ -66,7 +67,7 @@ def show(shown: Shown, terms: Terms, own: Played, rival: Played | None, result: 
 def _content(
     terms: Terms, own: Played, rival: Played | None, result: Result, verdict: Verdict, recording: Recording
 ) -> Content:
-    bare = Content(own.subject.name, own.replayed, judge(own.replayed), verdict, result.moments)
+    bare = Content(own.subject.name, own.replayed, own.judgement, verdict, result.moments)
     instants = picture_instants((bare.start_ns, bare.end_ns), result.moments)
     return Content(
         bare.name,
@@ -91,4 +92,4 @@ def _looks(terms: Terms, played: Played, result: Result) -> tuple[Look, ...]:
 def _rival(rival: Played | None, result: Result) -> Rival | None:
     if rival is None or result.side is None:
         return None
-    return Rival(rival.subject.name, rival.replayed, judge(rival.replayed), compare_all([result.side]))
+    return Rival(rival.subject.name, rival.replayed, rival.judgement, compare_all([result.side]))

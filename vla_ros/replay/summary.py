@@ -10,7 +10,7 @@ from vla_ros.replay.judging.catalogue import measure
 from vla_ros.replay.judging.comparison import Comparison, compare_all, comparison_json
 from vla_ros.replay.judging.conditions import Condition
 from vla_ros.replay.judging.moments import Moment, rank
-from vla_ros.replay.judging.samples import pooled
+from vla_ros.replay.judging.samples import Pooled
 from vla_ros.replay.judging.verdict import Check, Verdict, check_all, to_json, together
 from vla_ros.replay.one_bag import read_performed
 from vla_ros.replay.pool import Ended
@@ -64,7 +64,7 @@ def summarize(ended: Sequence[Ended], conditions: Sequence[Condition]) -> Summar
     """conditions: for all bags together. Of a single bag they are its own already. Raises ReplayError."""
     bags = [_bag(one) for one in sorted(ended, key=lambda one: one.order.name)]
     results = [bag.result for bag in bags if bag.result is not None]
-    metrics = measure(pooled([result.quantities for result in results]))
+    metrics = measure(Pooled([result.quantities for result in results]))
     verdicts = [bag.verdict for bag in bags]
     if len(bags) > 1:
         own = Verdict("all together", check_all(metrics, conditions))

@@ -7,8 +7,9 @@ was in command, and from the next instruction on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from vla_ros.contract import Contract
 from vla_ros.replay.decisions import Batch, PolicyDecision
 from vla_ros.replay.judging.commands import MEMORY_S, Surroundings, no_surroundings, rows_at
-from vla_ros.replay.judging.samples import IntArray, Quantities, Samples, joined
+from vla_ros.replay.judging.samples import IntArray, Measured, Samples
 from vla_ros.replay.judging.spool import Spool
 from vla_ros.rotations import between
 from vla_ros.types import (
@@ -37,9 +38,11 @@ UNITS = ("m", "m", "m", "rad", "rad", "rad", "m/s", "m/s", "m/s", "rad/s", "rad/
 MOVING_M_S = 0.02
 
 
-# A recorder delivers late: what a chunk is compared with is complete so long after its last row.
+# A recorder delivers late, and clocks of several machines differ: what a chunk is compared with is complete so long
+# after its last row.
 _LATE_NS = 5 * NS_PER_S
-_LEAD = "lead"
+LEAD = "lead"
+"""Of rows alone: no quantity to make metrics from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +64,8 @@ class Compared:
 class ActionErrors:
     """Compares each chunk once its last row is past.
 
-    Quantities by row are NaN where there is nothing to compare, so that they stay row by row; `lead` [s] is how far a
-    row is ahead of its chunk's observation.
+    Quantities by row are NaN where there is nothing to compare, so that they stay row by row; LEAD [s] is how far a row
+    is ahead of its chunk's observation.
     """
 
     def __init__(self, contract: Contract) -> None:
@@ -71,44 +74,44 @@ class ActionErrors:
         self._waiting: tuple[Chunk, ...] = ()
         self._newest_ns = 0
 
-    def hear(self, batch: Batch) -> Quantities:
-        """Chunks that are past."""
-        found = [] if self._goes_on(batch) else [self._anew()]
+    def hear(self, batch: Batch) -> Measured:
+        """Of chunks that are past."""
         self._newest_ns = max((self._newest_ns, *batch.ticks_ns))
         self._around = self._around.and_then(batch)
         self._waiting = (*self._waiting, *chunks_of(batch.policy))
-        past = [one for one in self._waiting if one.end_ns + _LATE_NS <= self._newest_ns]
-        found.append(self._compare(past))
-        self._waiting = tuple(one for one in self._waiting if one.end_ns + _LATE_NS > self._newest_ns)
+        count = len(list(takewhile(lambda one: one.end_ns + _LATE_NS <= self._newest_ns, self._waiting)))
+        past, self._waiting = self._waiting[:count], self._waiting[count:]
+        found = self._compare(past)
         oldest_ns = min((one.t_obs_ns for one in self._waiting), default=self._newest_ns)
-        self._around = self._around.since(min(oldest_ns, self._newest_ns - round(MEMORY_S * NS_PER_S)))
-        return {name: joined([one[name] for one in found]) for name in found[0]}
+        memory_ns = round(MEMORY_S * NS_PER_S)
+        self._around = self._around.between(min(oldest_ns, self._newest_ns - memory_ns), self._newest_ns + memory_ns)
+        return found
 
-    def end(self) -> Quantities:
-        """The other chunks."""
+    def clock_set_back(self) -> Measured:
+        """Of the other chunks: what was before has no place in the new time."""
+        found = self.end()
+        self._around, self._newest_ns = no_surroundings(self._around.told.anew()), 0
+        return found
+
+    def end(self) -> Measured:
+        """Of the other chunks."""
         left, self._waiting = self._waiting, ()
         return self._compare(left)
 
-    def _goes_on(self, batch: Batch) -> bool:
-        """Whether a batch is of the same time, or of one whose clock was set back."""
-        return min(batch.ticks_ns, default=self._newest_ns) >= self._newest_ns - _LATE_NS
-
-    def _anew(self) -> Quantities:
-        """What was before has no place in the new time."""
-        found = self.end()
-        self._around, self._newest_ns = no_surroundings(), 0
-        return found
-
-    def _compare(self, chunks: Sequence[Chunk]) -> Quantities:
+    def _compare(self, chunks: Sequence[Chunk]) -> Measured:
         compared = compare(chunks, self._around, self._max_gap_s)
         rows = {name: Samples(compared.at_ns, values) for name, values in row_errors(compared).items()}
         return {**rows, "chunk_error": error_by_chunk(compared)}
 
 
-def chunks_of(policy: Iterable[PolicyDecision]) -> tuple[Chunk, ...]:
-    """All chunks that reached a tick and can be followed, in that order."""
-    plans = (reply.plan for tick in policy for reply in tick.replies)
-    return tuple(plan for plan in plans if plan is not None)
+def chunks_of(policy: Iterable[PolicyDecision]) -> Iterator[Chunk]:
+    """All chunks that reached a tick and can be followed, in that order.
+
+    Without those of observations yet to come: they were made before the clock was set back.
+    """
+    for tick in policy:
+        plans = (reply.plan for reply in tick.replies)
+        yield from (plan for plan in plans if plan is not None and plan.t_obs_ns <= tick.now.ros_ns + _LATE_NS)
 
 
 def compare(chunks: Sequence[Chunk], around: Surroundings, max_gap_s: float) -> Compared:
@@ -131,7 +134,7 @@ def row_errors(compared: Compared) -> Mapping[str, FloatArray]:
     errors = compared.errors
     agreement = direction_agreement(compared.planned, compared.recorded)
     return {
-        _LEAD: (compared.at_ns - compared.t_obs_ns) / NS_PER_S,
+        LEAD: (compared.at_ns - compared.t_obs_ns) / NS_PER_S,
         "position_error": np.linalg.norm(errors[:, 0:3], axis=1),
         "rotation_error": np.linalg.norm(errors[:, 3:6], axis=1),
         "velocity_error": np.linalg.norm(errors[:, 6:9], axis=1),
@@ -154,8 +157,7 @@ def direction_agreement(planned: FloatArray, recorded: FloatArray) -> FloatArray
 
 def observed_ns(rows: Spool) -> IntArray:
     """Of what was observed when a row was planned, ROS time, for each row. rows: of `ActionErrors`. -> (R,)"""
-    lead = rows.rows(_LEAD)
-    return np.asarray(lead.at_ns - np.rint(lead.values * NS_PER_S).astype(np.int64), np.int64)
+    return np.asarray(rows.row_instants(LEAD) - np.rint(rows.rows(LEAD) * NS_PER_S).astype(np.int64), np.int64)
 
 
 def over_horizon(rows: Spool, bins: int = 8) -> Sequence[Mapping[str, float | None]]:
@@ -163,19 +165,27 @@ def over_horizon(rows: Spool, bins: int = 8) -> Sequence[Mapping[str, float | No
 
     rows: of `ActionErrors`. Each part: from_s, to_s, rows, and a number per dimension, None where nothing was compared.
     """
-    lead_s = rows.rows(_LEAD).values
-    if not len(lead_s):
+    longest_s = max((float(lead_s.max()) for (lead_s,) in rows.blocks(LEAD)), default=None)
+    if longest_s is None:
         return ()
-    edges = np.linspace(0.0, float(lead_s.max()), bins + 1)
-    part = np.clip(np.searchsorted(edges, lead_s, side="right") - 1, 0, bins - 1)
-    counts = np.bincount(part, minlength=bins)
-    means = {name: _means(part, rows.rows(f"{name}_error").values, bins) for name in DIMENSIONS}
+    edges = np.linspace(0.0, longest_s, bins + 1)
+    counts, sums, known = np.zeros(bins, int), np.zeros((len(DIMENSIONS), bins)), np.zeros((len(DIMENSIONS), bins), int)
+    for lead_s, *errors in rows.blocks(LEAD, *(f"{name}_error" for name in DIMENSIONS)):
+        part = np.clip(np.searchsorted(edges, lead_s, side="right") - 1, 0, bins - 1)
+        counts += np.bincount(part, minlength=bins)
+        for index, values in enumerate(errors):
+            finite = np.isfinite(values)
+            sums[index] += np.bincount(part[finite], values[finite], minlength=bins)
+            known[index] += np.bincount(part[finite], minlength=bins)
     return tuple(
         {
             "from_s": float(edges[index]),
             "to_s": float(edges[index + 1]),
             "rows": int(counts[index]),
-            **{name: values[index] for name, values in means.items()},
+            **{
+                name: float(total[index] / count[index]) if count[index] else None
+                for name, total, count in zip(DIMENSIONS, sums, known, strict=True)
+            },
         }
         for index in range(bins)
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from vla_ros.replay.judging.action_errors import DIMENSIONS, UNITS
 from vla_ros.replay.judging.interventions import CLIPS, clip_quantity
-from vla_ros.replay.judging.samples import Quantities, Samples
+from vla_ros.replay.judging.samples import Quantities
 from vla_ros.types import FloatArray
 
 _SUFFIXES: Mapping[str, Callable[[FloatArray], float]] = {
@@ -37,21 +37,22 @@ class Metric:
 
     def of(self, quantities: Quantities) -> float | None:
         """Its value; None where nothing was measured. A count or sum of nothing is 0."""
-        return self.of_samples(quantities.get(self.quantity))
+        return self.of_values(quantities.values(self.quantity)) if self.quantity in quantities.names else None
 
-    def of_samples(self, found: Samples | None) -> float | None:
-        """The same of its quantity."""
-        if found is None or not len(found.values):
-            return 0.0 if found is not None and self.statistic in _OF_NOTHING else None
-        return _SUFFIXES[self.statistic](found.values)
+    def of_values(self, values: FloatArray) -> float | None:
+        """The same of its quantity's values. (N,)"""
+        if not len(values):
+            return 0.0 if self.statistic in _OF_NOTHING else None
+        return _SUFFIXES[self.statistic](values)
 
 
 def measure(quantities: Quantities) -> Mapping[str, float | None]:
-    """Every metric of the catalogue. Each quantity is looked at once."""
+    """Every metric of the catalogue. One quantity after the other is in memory."""
     found: dict[str, float | None] = dict.fromkeys(METRICS)
     for quantity in dict.fromkeys(metric.quantity for metric in METRICS.values()):
-        one = quantities.get(quantity)
-        found |= {name: metric.of_samples(one) for name, metric in METRICS.items() if metric.quantity == quantity}
+        if quantity in quantities.names:
+            values = quantities.values(quantity)
+            found |= {name: metric.of_values(values) for name, metric in METRICS.items() if metric.quantity == quantity}
     return found
 
 

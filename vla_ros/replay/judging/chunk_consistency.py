@@ -12,13 +12,15 @@ from vla_ros.contract import Contract
 from vla_ros.control.motion import smoothness
 from vla_ros.replay.decisions import Batch, PolicyDecision
 from vla_ros.replay.judging.action_errors import chunks_of, row_instants
-from vla_ros.replay.judging.commands import MEMORY_S, NOTHING_TOLD, Told, Track, replayed_track
-from vla_ros.replay.judging.samples import Quantities, Samples, gathered
+from vla_ros.replay.judging.commands import MEMORY_S, NOTHING_TOLD, InOrder, Told, Track, as_replayed, replayed_track
+from vla_ros.replay.judging.samples import Measured, Samples, gathered
 from vla_ros.types import LINEAR_VELOCITY, NS_PER_S, POSITION, Chunk
 
 # Slower than this is no motion, and neither is what is over sooner.
 _STILL_M_S = 0.005
 _LEAST_S = 0.5
+# One that goes on for longer counts as several.
+_LONGEST_NS = round(MEMORY_S * NS_PER_S)
 
 
 class ChunkConsistency:
@@ -29,41 +31,64 @@ class ChunkConsistency:
         self._told = NOTHING_TOLD
         self._chunk: tuple[Chunk, ...] = ()
         self._tick: tuple[PolicyDecision, ...] = ()
+        self._commands = InOrder()
         self._span = replayed_track(())
 
-    def hear(self, batch: Batch) -> Quantities:
-        """Of all that is over. A motion is over with the next rest; of a rest only its end is remembered."""
+    def hear(self, batch: Batch) -> Measured:
+        """Of all that is over."""
         self._told = self._told.and_then(batch.instructions)
         chunks, ticks = (*self._chunk, *chunks_of(batch.policy)), (*self._tick, *batch.policy)
-        before, commanded = self._span, replayed_track(batch.guard)
-        track = Track(np.append(before.at_ns, commanded.at_ns), np.concatenate([before.rows, commanded.rows]))
-        *over, self._span = [track.part(indices) for indices in _spans(track, self._max_gap_s)]
-        if _is_rest(self._span):
-            self._span = self._span.part(slice(-1, None))
         self._chunk, self._tick = chunks[-1:], ticks[-1:]
-        since_last = track.part(slice(max(len(before.at_ns) - 1, 0), None))
-        quantities = {
+        measured = {
             "chunk_disagreement": gathered(_disagreements(chunks, self._told)),
             "target_leap": gathered(_leaps(ticks, self._max_gap_s)),
-            "command_acceleration": gathered(_accelerations(since_last, self._max_gap_s)),
-            "smoothness": _smooth(over),
+            **self._moved(self._commands.hear(as_replayed(batch.guard))),
         }
         if ticks:
             self._told = self._told.since(ticks[-1].now.ros_ns - round(MEMORY_S * NS_PER_S))
-        return quantities
+        return measured
 
-    def end(self) -> Quantities:
+    def clock_set_back(self) -> Measured:
+        """Of the motion that this ends."""
+        measured = self.end()
+        self._told, self._chunk, self._tick = self._told.anew(), (), ()
+        return measured
+
+    def end(self) -> Measured:
         """Of the last motion."""
-        return {"smoothness": _smooth([self._span])}
+        measured = self._moved(self._commands.end())
+        left, self._span = self._span, replayed_track(())
+        return {**measured, "smoothness": _joined(measured["smoothness"], _smooth([left]))}
+
+    def _moved(self, track: Track) -> dict[str, Samples]:
+        """Of motions that are over. Of one that is not, all is remembered; of a rest only its end."""
+        before = self._span
+        whole = Track(np.append(before.at_ns, track.at_ns), np.concatenate([before.rows, track.rows]))
+        *over, self._span = [whole.part(indices) for indices in _spans(whole, self._max_gap_s)]
+        if _is_rest(self._span):
+            self._span = self._span.part(slice(-1, None))
+        since_last = whole.part(slice(max(len(before.at_ns) - 1, 0), None))
+        return {
+            "command_acceleration": gathered(_accelerations(since_last, self._max_gap_s)),
+            "smoothness": _smooth(over),
+        }
 
 
 def _spans(track: Track, max_gap_s: float) -> Iterator[NDArray[np.intp]]:
-    """Indices of each stretch of motion or of rest; one without any of nothing."""
+    """Indices of each stretch of motion, none longer than a minute, or of rest; one without any of nothing."""
     speeds = np.linalg.norm(track.rows[:, LINEAR_VELOCITY], axis=1)
-    steps_ns = np.diff(track.at_ns)
-    apart = (steps_ns > max_gap_s * NS_PER_S) | (steps_ns <= 0)
     moving = speeds >= _STILL_M_S
-    yield from np.split(np.arange(len(track.at_ns)), np.flatnonzero(apart | (moving[1:] != moving[:-1])) + 1)
+    apart = np.diff(track.at_ns) > max_gap_s * NS_PER_S
+    for span in np.split(np.arange(len(track.at_ns)), np.flatnonzero(apart | (moving[1:] != moving[:-1])) + 1):
+        while len(span) and track.at_ns[span[-1]] - track.at_ns[span[0]] >= _LONGEST_NS:
+            end = int(np.searchsorted(track.at_ns[span], track.at_ns[span[0]] + _LONGEST_NS))
+            yield span[:end]
+            span = span[end:]
+        yield span
+
+
+def _joined(first: Samples, second: Samples) -> Samples:
+    return Samples(np.append(first.at_ns, second.at_ns), np.append(first.values, second.values))
 
 
 def _smooth(spans: Sequence[Track]) -> Samples:

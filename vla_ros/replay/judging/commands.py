@@ -72,6 +72,12 @@ class Told:
         first = _newest(self.begins_ns, at_ns)
         return Told(self.begins_ns[first:], self.are_holds[first:], self.forgotten + first)
 
+    def anew(self) -> Told:
+        """In a new time, in which the last one holds from the beginning."""
+        last = max(len(self.begins_ns) - 1, 0)
+        begins_ns = np.full_like(self.begins_ns[last:], np.iinfo(np.int64).min)
+        return Told(begins_ns, self.are_holds[last:], self.forgotten + last)
+
 
 NOTHING_TOLD = Told(np.zeros(0, np.int64), np.zeros(0, np.bool_))
 
@@ -95,35 +101,73 @@ class Surroundings:
 
     def and_then(self, batch: Batch) -> Surroundings:
         """With what followed."""
-        track = recorded_track(batch.recorded)
         ticks_ns = np.array([tick.now.ros_ns for tick in batch.guard], np.int64)
         are_human = np.array([tick.source == Source.TELEOP.value for tick in batch.guard], np.bool_)
         return Surroundings(
-            Track(*_in_order(self.track.at_ns, track.at_ns, self.track.rows, track.rows)),
+            _sorted(self.track, as_recorded(batch.recorded)),
             self.told.and_then(batch.instructions),
             np.concatenate([self.ticks_ns, ticks_ns]),
             np.concatenate([self.are_human, are_human]),
         )
 
-    def since(self, at_ns: int) -> Surroundings:
-        """Without what was over by an instant."""
-        sent, tick = _newest(self.track.at_ns, at_ns), _newest(self.ticks_ns, at_ns)
-        track = Track(self.track.at_ns[sent:], self.track.rows[sent:])
-        return Surroundings(track, self.told.since(at_ns), self.ticks_ns[tick:], self.are_human[tick:])
+    def between(self, from_ns: int, to_ns: int) -> Surroundings:
+        """Without what was over by an instant, and without commands of after another."""
+        sent = slice(_newest(self.track.at_ns, from_ns), int(np.searchsorted(self.track.at_ns, to_ns, side="right")))
+        tick = _newest(self.ticks_ns, from_ns)
+        return Surroundings(
+            self.track.part(sent), self.told.since(from_ns), self.ticks_ns[tick:], self.are_human[tick:]
+        )
 
 
-def no_surroundings() -> Surroundings:
-    """Those of nothing."""
-    return Surroundings(recorded_track(()), NOTHING_TOLD, np.zeros(0, np.int64), np.zeros(0, np.bool_))
+class InOrder:
+    """Commands as the robot took them: of several of one instant the last, and none that is older than another.
+
+    The newest is held back, since another may take its place.
+    """
+
+    def __init__(self) -> None:
+        self._newest = recorded_track(())
+
+    def hear(self, track: Track) -> Track:
+        """Those that are certain now. track: in the order of their arrival."""
+        at_ns = np.append(self._newest.at_ns, track.at_ns)
+        if not len(at_ns):
+            return track
+        kept = at_ns >= np.maximum.accumulate(at_ns)
+        at_ns, rows = at_ns[kept], np.concatenate([self._newest.rows, track.rows])[kept]
+        last = np.append(at_ns[1:] != at_ns[:-1], True)
+        certain = Track(at_ns[last], rows[last])
+        self._newest = certain.part(slice(-1, None))
+        return certain.part(slice(-1))
+
+    def end(self) -> Track:
+        """The newest."""
+        newest, self._newest = self._newest, recorded_track(())
+        return newest
+
+
+def no_surroundings(told: Told = NOTHING_TOLD) -> Surroundings:
+    """Those of nothing but an instruction."""
+    return Surroundings(recorded_track(()), told, np.zeros(0, np.int64), np.zeros(0, np.bool_))
 
 
 def recorded_track(recorded: Sequence[RecordedCommand]) -> Track:
-    """What the robot was sent by the recording."""
-    return _track([(command.stamp_ns, command.motion) for command in recorded])
+    """What the robot was sent by the recording, in the order of the instants; of several at one instant the last."""
+    return _sorted(as_recorded(recorded))
 
 
 def replayed_track(guard: Sequence[GuardDecision]) -> Track:
-    """What the robot would have been sent by the replay; ticks that send nothing are left out."""
+    """What the robot would have been sent by the replay, likewise; ticks that send nothing are left out."""
+    return _sorted(as_replayed(guard))
+
+
+def as_recorded(recorded: Sequence[RecordedCommand]) -> Track:
+    """The same as it comes."""
+    return _track([(command.stamp_ns, command.motion) for command in recorded])
+
+
+def as_replayed(guard: Sequence[GuardDecision]) -> Track:
+    """The same as it comes."""
     return _track([(tick.now.ros_ns, tick.command) for tick in guard if tick.command is not None])
 
 
@@ -150,21 +194,18 @@ def rows_at(track: Track, instants_ns: IntArray, max_gap_s: float) -> FloatArray
 
 
 def _track(commands: Sequence[tuple[int, Motion]]) -> Track:
-    """In the order of their instants; of several at one instant the last."""
     at_ns = np.array([instant for instant, _ in commands], np.int64)
-    rows = np.array([_row(motion) for _, motion in commands]).reshape(-1, ACTION_WIDTH)
-    return Track(*_in_order(np.zeros(0, np.int64), at_ns, np.zeros((0, ACTION_WIDTH)), rows))
+    return Track(at_ns, np.array([_row(motion) for _, motion in commands]).reshape(-1, ACTION_WIDTH))
 
 
-def _in_order(
-    first_ns: IntArray, second_ns: IntArray, first: FloatArray, second: FloatArray
-) -> tuple[IntArray, FloatArray]:
-    """Two stretches as one, by their instants; of several at one instant the last. -> (N,), (N, 14)"""
-    at_ns, rows = np.concatenate([first_ns, second_ns]), np.concatenate([first, second])
+def _sorted(*tracks: Track) -> Track:
+    """Tracks as one, by their instants; of several at one instant the last."""
+    at_ns = np.concatenate([track.at_ns for track in tracks])
+    rows = np.concatenate([track.rows for track in tracks])
     order = np.argsort(at_ns, kind="stable")
     at_ns, rows = at_ns[order], rows[order]
     last = np.append(at_ns[1:] != at_ns[:-1], True)[: len(at_ns)]
-    return at_ns[last], rows[last]
+    return Track(at_ns[last], rows[last])
 
 
 def _newest(instants_ns: IntArray, at_ns: int) -> int:

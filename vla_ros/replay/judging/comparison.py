@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.replay.judging.action_errors import observed_ns
+from vla_ros.replay.judging.action_errors import LEAD, observed_ns
 from vla_ros.replay.judging.chunk_consistency import chunk_distance
 from vla_ros.replay.judging.samples import IntArray
 from vla_ros.replay.judging.spool import Spool
@@ -132,30 +132,44 @@ def side_from_arrays(arrays: Mapping[str, FloatArray]) -> Side:
 
 def _of_one_observation(first: Iterable[Chunk], second: Iterable[Chunk]) -> Iterator[tuple[Chunk, Chunk]]:
     """Pairs of chunks that were made from the same."""
-    others = iter(second)
-    ahead: dict[int, Chunk] = {}
-    for chunk in first:
-        while max(ahead, default=-1) < chunk.t_obs_ns and (other := next(others, None)) is not None:
-            ahead[other.t_obs_ns] = other
-        if chunk.t_obs_ns in ahead:
-            yield chunk, ahead[chunk.t_obs_ns]
-        ahead = {instant: other for instant, other in ahead.items() if instant > chunk.t_obs_ns}
+    others = _keyed(second)
+    other = next(others, None)
+    for key, chunk in _keyed(first):
+        while other is not None and other[0] < key:
+            other = next(others, None)
+        if other is not None and other[0] == key:
+            yield chunk, other[1]
+
+
+def _keyed(chunks: Iterable[Chunk]) -> Iterator[tuple[tuple[int, int], Chunk]]:
+    """((how often the clock was set back, stamp of the observation), chunk), increasing.
+
+    Of an observation that was asked about again, after a new instruction, the last answer.
+    """
+    times_back, last = 0, None
+    for chunk in chunks:
+        if last is not None and chunk.t_obs_ns != last.t_obs_ns:
+            yield (times_back, last.t_obs_ns), last
+            times_back += chunk.t_obs_ns < last.t_obs_ns
+        last = chunk
+    if last is not None:
+        yield (times_back, last.t_obs_ns), last
 
 
 def _blocks(first: Spool, second: Spool) -> Mapping[str, Blocks]:
-    """By quantity, over the rows that both planned: those of one observation, for one instant."""
-    _, ones, others = np.intersect1d(_keys(first), _keys(second), return_indices=True)
-    seconds = observed_ns(first)[ones] // NS_PER_S
-    return {
-        name: _summed(first.rows(name).values[ones], second.rows(name).values[others], seconds) for name in QUANTITIES
-    }
+    """By quantity, over the rows that both planned: those of one observation, for one instant; the last of several."""
+    keys, others = _keys(first)[::-1], _keys(second)[::-1]
+    _, one, other = np.intersect1d(keys, others, return_indices=True)
+    one, other = len(keys) - 1 - one, len(others) - 1 - other
+    seconds = observed_ns(first)[one] // NS_PER_S
+    return {name: _summed(first.rows(name)[one], second.rows(name)[other], seconds) for name in QUANTITIES}
 
 
 def _keys(rows: Spool) -> NDArray[np.void]:
     """What a row is for, and from which observation. -> (R,)"""
     t_obs_ns = observed_ns(rows)
     keys = np.empty(len(t_obs_ns), [("t_obs_ns", "<i8"), ("at_ns", "<i8")])
-    keys["t_obs_ns"], keys["at_ns"] = t_obs_ns, rows.rows("position_error").at_ns
+    keys["t_obs_ns"], keys["at_ns"] = t_obs_ns, rows.row_instants(LEAD)
     return keys
 
 

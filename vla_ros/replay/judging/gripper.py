@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vla_ros.replay.decisions import Batch
-from vla_ros.replay.judging.commands import Track, recorded_track, replayed_track
-from vla_ros.replay.judging.samples import Quantities, counted, samples
+from vla_ros.replay.judging.commands import InOrder, Track, as_recorded, as_replayed
+from vla_ros.replay.judging.samples import Measured, counted, samples
 from vla_ros.types import GRIPPER, NS_PER_S
 
 # An opening counts as closed from below a third on, and as open from above two thirds on: half open is neither.
@@ -23,15 +23,19 @@ class GripperTiming:
     def __init__(self) -> None:
         self._recorded, self._decided = _Switches(), _Switches()
 
-    def hear(self, batch: Batch) -> Quantities:
+    def hear(self, batch: Batch) -> Measured:
         """Nothing: whether a switch has its like is known at the end."""
-        self._recorded.hear(recorded_track(batch.recorded))
-        self._decided.hear(replayed_track(batch.guard))
+        self._recorded.hear(as_recorded(batch.recorded))
+        self._decided.hear(as_replayed(batch.guard))
         return {}
 
-    def end(self) -> Quantities:
+    def clock_set_back(self) -> Measured:
+        """Of the switches of the time that ends."""
+        return self.end()
+
+    def end(self) -> Measured:
         """Of all switches."""
-        pairs, missed, extra = matched(self._recorded.found, self._decided.found)
+        pairs, missed, extra = matched(self._recorded.end(), self._decided.end())
         delays = [(late_ns - on_ns) / NS_PER_S for on_ns, late_ns in pairs]
         at_ns = [on_ns for on_ns, _ in pairs]
         return {
@@ -43,20 +47,28 @@ class GripperTiming:
 
 
 class _Switches:
-    """found: (instant [ROS ns], whether it opened) of each change from closed to open or back; the first opening is
-    none.
-    """
+    """(instant [ROS ns], whether it opened) of each change from closed to open or back; the first opening is none."""
 
     def __init__(self) -> None:
-        self.found: list[Switch] = []
+        self._commands = InOrder()
+        self._found: list[Switch] = []
         self._is_open: bool | None = None
 
     def hear(self, track: Track) -> None:
         """What was commanded next."""
+        self._look_at(self._commands.hear(track))
+
+    def end(self) -> Sequence[Switch]:
+        """All of them, once."""
+        self._look_at(self._commands.end())
+        found, self._found = self._found, []
+        return found
+
+    def _look_at(self, track: Track) -> None:
         for at_ns, opening in zip(track.at_ns.tolist(), track.rows[:, GRIPPER].tolist(), strict=True):
             now_open = True if opening > _OPEN else False if opening < _CLOSED else self._is_open
             if self._is_open is not None and now_open is not None and now_open is not self._is_open:
-                self.found.append((at_ns, now_open))
+                self._found.append((at_ns, now_open))
             self._is_open = now_open
 
 

@@ -15,7 +15,7 @@ from vla_ros.control.guard_state import Mode
 from vla_ros.control.intents import Reason
 from vla_ros.control.safety import corners, distance
 from vla_ros.replay.decisions import Batch, GuardDecision, PolicyDecision
-from vla_ros.replay.judging.samples import Quantities, counted, gathered, samples
+from vla_ros.replay.judging.samples import Measured, counted, gathered, samples
 from vla_ros.types import NS_PER_S, Pose
 
 CLIPS = (
@@ -56,7 +56,7 @@ class Interventions:
         self._said: tuple[PolicyDecision, ...] = ()
         self.events: list[Event] = []
 
-    def hear(self, batch: Batch) -> Quantities:
+    def hear(self, batch: Batch) -> Measured:
         """Of these ticks."""
         said = (*self._said, *(tick for tick in batch.policy if tick.target is not None))
         guard = (*self._guard, *batch.guard)
@@ -73,7 +73,11 @@ class Interventions:
             **_used(guard, said, self._contract),
         }
 
-    def end(self) -> Quantities:
+    def clock_set_back(self) -> Measured:
+        """Nothing: what follows a tick follows it in any time."""
+        return {}
+
+    def end(self) -> Measured:
         """Nothing is left."""
         return {}
 
@@ -90,12 +94,12 @@ class NearMisses:
         """By cause, in time."""
         return [event for events in self._found.values() for event in events]
 
-    def among(self, measured: Quantities) -> Quantities:
+    def among(self, measured: Measured) -> Measured:
         """Those in what was measured next."""
         begun = [event for name, cause in _LEADING for event in self._begun(name, cause, measured)]
         return {"near_misses": counted(event.at_ns for event in begun)}
 
-    def _begun(self, name: str, cause: str, measured: Quantities) -> Sequence[Event]:
+    def _begun(self, name: str, cause: str, measured: Measured) -> Sequence[Event]:
         used = measured.get(name)
         if used is None or not len(used.values):
             return ()
@@ -126,7 +130,7 @@ def by_cause(events: Iterable[Event]) -> Mapping[str, int]:
     return dict(Counter(f"{event.kind}: {event.cause}" for event in events).most_common())
 
 
-def _used(guard: Sequence[GuardDecision], said: Sequence[PolicyDecision], contract: Contract) -> Quantities:
+def _used(guard: Sequence[GuardDecision], said: Sequence[PolicyDecision], contract: Contract) -> Measured:
     jumps, silences, rooms = [], [], []
     for before, tick, heard in _followed(guard, said):
         at_ns = tick.now.ros_ns

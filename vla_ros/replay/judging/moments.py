@@ -29,7 +29,7 @@ class Moment:
 def worst_moments(judged: Judgement, count: int) -> tuple[Moment, ...]:
     """At most `count`, worst first: latches, stops, then the largest errors of chunks, then near misses."""
     found = [_moment(judged, one.at_ns, one.kind, one.cause) for one in judged.events]
-    for at_ns, error_m in _peaks(judged.quantities["chunk_error"], count):
+    for at_ns, error_m in _peaks(judged.quantities.samples("chunk_error"), count):
         text = f"the chunk leads {error_m * 100:.1f} cm away from the recorded way, on average"
         found.append(_moment(judged, at_ns, "error", text, error_m))
     return tuple(sorted(found, key=lambda moment: rank(moment))[:count])

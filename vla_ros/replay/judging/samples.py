@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,42 +21,65 @@ class Samples:
     at_ns: IntArray
     values: FloatArray
 
-    def where(self, kept: NDArray[np.bool_]) -> Samples:
-        """Some of them. kept: (N,)"""
-        return Samples(self.at_ns[kept], self.values[kept])
 
-    def measured(self) -> Samples:
-        """Without what is not finite, which was not measured."""
-        return self.where(np.isfinite(self.values))
+Measured = Mapping[str, Samples]
+"""What was measured just now, by quantity."""
 
 
-Quantities = Mapping[str, Samples]
+class Quantities(ABC):
+    """All that was measured, which may be more than fits into memory: each is read when asked for, and not kept.
 
-
-class ReadWhenAsked(Mapping[str, Samples]):
-    """Quantities that are somewhere else, and of which no more is in memory than what is looked at.
-
-    read: gives one of the names.
+    names: of the quantities, those without samples too. Others raise KeyError.
     """
 
-    def __init__(self, names: Iterable[str], read: Callable[[str], Samples]) -> None:
-        self._names, self._read = tuple(names), read
+    names: Sequence[str]
 
-    def __getitem__(self, name: str) -> Samples:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._read(name)
+    @abstractmethod
+    def at_ns(self, name: str) -> IntArray:
+        """(N,) ROS time [ns] of each value."""
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+    @abstractmethod
+    def values(self, name: str) -> FloatArray:
+        """(N,) finite; a copy, which may be changed."""
 
-    def __len__(self) -> int:
-        return len(self._names)
+    def samples(self, name: str) -> Samples:
+        """Both."""
+        return Samples(self.at_ns(name), self.values(name))
+
+
+class Held(Quantities):
+    """Quantities in memory."""
+
+    def __init__(self, measured: Measured) -> None:
+        self.names = tuple(measured)
+        self._measured = measured
+
+    def at_ns(self, name: str) -> IntArray:
+        return self._measured[name].at_ns
+
+    def values(self, name: str) -> FloatArray:
+        return np.array(self._measured[name].values)
+
+
+class Pooled(Quantities):
+    """Several bags as if they were one: every sample counts the same, so a longer bag counts for more."""
+
+    def __init__(self, bags: Sequence[Quantities]) -> None:
+        self.names = tuple(dict.fromkeys(name for bag in bags for name in bag.names))
+        self._bags = bags
+
+    def at_ns(self, name: str) -> IntArray:
+        return np.concatenate([bag.at_ns(name) for bag in self._bags if name in bag.names])
+
+    def values(self, name: str) -> FloatArray:
+        return np.concatenate([bag.values(name) for bag in self._bags if name in bag.names])
 
 
 def samples(at_ns: Iterable[int], values: Iterable[float]) -> Samples:
     """Samples from any numbers; what is not finite was not measured and is left out."""
-    return Samples(np.array(list(at_ns), np.int64), np.array(list(values), np.float64)).measured()
+    instants, numbers = np.array(list(at_ns), np.int64), np.array(list(values), np.float64)
+    kept = np.isfinite(numbers)
+    return Samples(instants[kept], numbers[kept])
 
 
 def gathered(pairs: Iterable[tuple[int, float]]) -> Samples:
@@ -68,17 +92,3 @@ def counted(instants_ns: Iterable[int]) -> Samples:
     """Things that happened, each worth 1."""
     found = list(instants_ns)
     return samples(found, [1.0] * len(found))
-
-
-def joined(parts: Sequence[Samples]) -> Samples:
-    """One after the other."""
-    return Samples(
-        np.concatenate([part.at_ns for part in parts] or [np.zeros(0, np.int64)]),
-        np.concatenate([part.values for part in parts] or [np.zeros(0)]),
-    )
-
-
-def pooled(bags: Sequence[Quantities]) -> Quantities:
-    """Several bags as if they were one: every sample counts the same, so a longer bag counts for more."""
-    names = dict.fromkeys(name for bag in bags for name in bag)
-    return ReadWhenAsked(names, lambda name: joined([bag[name] for bag in bags if name in bag]))

@@ -3,65 +3,97 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from vla_ros.errors import ReplayError
-from vla_ros.replay.judging.samples import Quantities, Samples
+from vla_ros.replay.judging.samples import IntArray, Measured, Quantities
+from vla_ros.types import FloatArray
 
-_RECORD = np.dtype([("at_ns", "<i8"), ("value", "<f8")])
+_BYTES = 8
 
 
-class Spool(Mapping[str, Samples]):
+class Spool(Quantities):
     """Quantities that grow on disk, in a file without a name that is gone with this object.
 
+    Values that are not finite stay in `rows`, which tell of one thing row by row, and count for nothing elsewhere.
     folder: where the file is; the system's temporary one without any. Raises ReplayError where it cannot be written.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
+        self._place = folder or "the system's temporary folder"
         try:
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  it lives as long as this object
+            # Unbuffered, so that a full disk is met where something is written. It lives as long as this object.
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
-            raise ReplayError(f"what is measured cannot be written to {folder}: {error}") from error
-        self._places: dict[str, list[tuple[int, int]]] = {}
+            raise ReplayError(f"what is measured cannot be written to {self._place}: {error}") from error
+        self._counts: dict[str, array[int]] = {}
+        self._starts: dict[str, array[int]] = {}
         self._end = 0
 
-    def add(self, quantities: Quantities) -> None:
-        """Put samples behind those that are here. Values that are not finite are kept, but only `rows` gives them."""
-        for name, one in quantities.items():
-            places = self._places.setdefault(name, [])
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]  # they grow
+        """Those added so far."""
+        return tuple(self._counts)
+
+    def add(self, measured: Measured) -> None:
+        """Put samples behind those that are here."""
+        for name, one in measured.items():
+            counts = self._counts.setdefault(name, array("q"))
+            starts = self._starts.setdefault(name, array("q"))
             if len(one.values):
-                records = np.empty(len(one.values), _RECORD)
-                records["at_ns"], records["value"] = one.at_ns, one.values
-                self._write(records.tobytes())
-                places.append((self._end, len(records)))
-                self._end += records.nbytes
+                starts.append(self._end)
+                counts.append(len(one.values))
+                self._write(np.asarray(one.at_ns, np.int64).tobytes() + np.asarray(one.values, np.float64).tobytes())
 
-    def rows(self, name: str) -> Samples:
-        """All that was added, in that order."""
-        places = self._places[name]
-        records = np.empty(sum(count for _, count in places), _RECORD)
+    def at_ns(self, name: str) -> IntArray:
+        return self.row_instants(name)[np.isfinite(self.rows(name))]
+
+    def values(self, name: str) -> FloatArray:
+        rows = self.rows(name)
+        kept = np.isfinite(rows)
+        return rows if kept.all() else rows[kept]
+
+    def row_instants(self, name: str) -> IntArray:
+        """(R,) ROS time [ns] of each row."""
+        found = np.empty(sum(self._counts[name]), np.int64)
+        self._read(name, found, 0)
+        return found
+
+    def rows(self, name: str) -> FloatArray:
+        """(R,) NaN where nothing was measured."""
+        found = np.empty(sum(self._counts[name]), np.float64)
+        self._read(name, found, 1)
+        return found
+
+    def blocks(self, *names: str) -> Iterator[tuple[FloatArray, ...]]:
+        """The rows of several quantities beside each other, some at a time. They must have been added together."""
+        for index, count in enumerate(self._counts[names[0]]):
+            found = tuple(np.empty(count, np.float64) for _ in names)
+            for name, rows in zip(names, found, strict=True):
+                self._fill(rows, self._starts[name][index] + _BYTES * count)
+            yield found
+
+    def _read(self, name: str, found: IntArray | FloatArray, part: int) -> None:
+        """part: 0 for the instants of each addition, 1 for its values."""
         filled = 0
-        for start, count in places:
-            self._file.seek(start)
-            self._file.readinto(records[filled : filled + count].view(np.uint8).data)
+        for start, count in zip(self._starts[name], self._counts[name], strict=True):
+            self._fill(found[filled : filled + count], start + part * _BYTES * count)
             filled += count
-        return Samples(records["at_ns"].copy(), records["value"].copy())
 
-    def __getitem__(self, name: str) -> Samples:
-        return self.rows(name).measured()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
+    def _fill(self, found: IntArray | FloatArray, start: int) -> None:
+        self._file.seek(start)
+        self._file.readinto(found.view(np.uint8).data)
 
     def _write(self, data: bytes) -> None:
         try:
             self._file.seek(self._end)
-            self._file.write(data)
+            written = self._file.write(data)
         except OSError as error:
-            raise ReplayError(f"what is measured cannot be written: {error}") from error
+            raise ReplayError(f"what is measured cannot be written to {self._place}: {error}") from error
+        if written != len(data):
+            raise ReplayError(f"what is measured cannot be written to {self._place}: no space left")
+        self._end += len(data)

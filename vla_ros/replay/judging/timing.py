@@ -10,7 +10,7 @@ import numpy as np
 from vla_ros.contract import Contract
 from vla_ros.replay.decisions import Batch, PolicyDecision, ReplyDecision
 from vla_ros.replay.judging.commands import MEMORY_S, NOTHING_TOLD
-from vla_ros.replay.judging.samples import Quantities, Samples, counted, gathered, samples
+from vla_ros.replay.judging.samples import Measured, Samples, counted, gathered, samples
 from vla_ros.types import NS_PER_S, Chunk
 
 _SILENT = "silent: "
@@ -32,13 +32,13 @@ class Timing:
         self.silences: Counter[str] = Counter()
         self.stale: Counter[str] = Counter()
 
-    def hear(self, batch: Batch) -> Quantities:
+    def hear(self, batch: Batch) -> Measured:
         """Of these ticks."""
         self._told = self._told.and_then(batch.instructions)
         ticks = self._told_ticks(batch.policy)
         self._count(ticks)
-        if ticks:
-            self._told = self._told.since(ticks[-1].now.ros_ns - round(MEMORY_S * NS_PER_S))
+        if batch.policy:
+            self._told = self._told.since(batch.policy[-1].now.ros_ns - round(MEMORY_S * NS_PER_S))
         at_ns = [tick.now.ros_ns for tick in ticks]
         return {
             **self._answered(batch.policy),
@@ -47,11 +47,16 @@ class Timing:
             "lacking": samples(at_ns, [float(bool(tick.missing)) for tick in ticks]),
         }
 
-    def end(self) -> Quantities:
+    def clock_set_back(self) -> Measured:
+        """Nothing: a latency is of steady time."""
+        self._told = self._told.anew()
+        return {}
+
+    def end(self) -> Measured:
         """Nothing is left."""
         return {}
 
-    def _answered(self, policy: Sequence[PolicyDecision]) -> Quantities:
+    def _answered(self, policy: Sequence[PolicyDecision]) -> Measured:
         answers = list(self._answers(policy))
         chunks = [(tick, reply, plan) for _, tick, reply in answers if (plan := reply.plan) is not None]
         at_ns = [tick.now.ros_ns for tick, _, _ in chunks]

@@ -68,7 +68,7 @@ def panels(content: Content) -> Iterator[Panel]:
 def _motions(content: Content) -> Iterator[tuple[str, FloatArray, FloatArray]]:
     """(what, (N,) seconds, (N, 14) rows), NaN where nothing was sent; what lies on top comes last."""
     replayed = content.replayed
-    yield (PLAN, *_plans(content, chunks_of(replayed.policy)))
+    yield (PLAN, *_plans(content, tuple(chunks_of(replayed.policy))))
     yield (RECORDED, *_with_gaps(content, recorded_track(replayed.recorded)))
     if content.rival is not None:
         yield (RIVAL, *_targets(content, content.rival.replayed.policy))
@@ -81,7 +81,7 @@ def _measured(content: Content, quantity: str) -> Iterator[Curve]:
     if content.rival is not None:
         judged.insert(0, (RIVAL, content.rival.judgement))
     for name, judgement in judged:
-        found = judgement.quantities[quantity]
+        found = judgement.quantities.samples(quantity)
         yield Curve(name, _seconds(content, found.at_ns), found.values)
 
 
