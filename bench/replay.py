@@ -91,8 +91,9 @@ def run(options: Options) -> bool:
 def _bars(kind: str, passes: dict[str, Pass]) -> Iterator[Bar]:
     for what, name in ((_REPLAY, "the replay"), (_JUDGE, "replay and judging")):
         short, long = (passes[f"{kind}, {length}, {what}"] for length in ("short", "long"))
-        for length, one in (("short", short), ("long", long)):
-            yield Bar(f"{kind}, {length}: speed of {name}", one.speed, _LEAST_SPEED, "x real time", at_least=True)
+        if what == _REPLAY:
+            for length, one in (("short", short), ("long", long)):
+                yield Bar(f"{kind}, {length}: speed of {name}", one.speed, _LEAST_SPEED, "x real time", at_least=True)
         growth = long.peak_mb / short.peak_mb
         yield Bar(f"{kind}: memory of {name} for the long bag", growth, _MOST_GROWTH, "x the short one's")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from vla_ros.contract import Contract
@@ -31,7 +32,7 @@ class ReplyDecision:
     failed: str
     inference_s: float
 
-    @property
+    @cached_property
     def plan(self) -> Chunk | None:
         """The chunk, if it is one that a robot can follow; see `validate_chunk`."""
         if self.chunk is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
 import numpy as np
@@ -24,6 +25,7 @@ from vla_ros.types import FloatArray, Json
 
 LOG, RIVALS_LOG, MEASURED, SAMPLES = "decisions.jsonl", "against.jsonl", "measured.json", "samples.npz"
 _MOMENTS = 10
+_AT_ONCE = 1 << 16
 _AT, _VALUES, _SIDE, _NPY = "/at_ns", "/values", "side/", ".npy"
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, BadZipFile, zlib.error)
 """What files that are gone, cut short or damaged make NumPy, zipfile and JSON raise."""
@@ -80,9 +82,9 @@ class Kept(Quantities):
 def write_result(folder: Path, result: Result) -> None:
     """The samples first: a folder with numbers has all. Raises DataError."""
     with replacing(folder / SAMPLES) as draft, ZipFile(draft, "w", ZIP_DEFLATED) as file:
-        for name, values in _arrays(result):
+        for name, array in _arrays(result):
             with file.open(f"{name}{_NPY}", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, values, allow_pickle=False)
+                _write_array(member, array())
     with replacing(folder / MEASURED) as draft:
         draft.write_text(json.dumps(result.facts, indent=1) + "\n", encoding="utf-8")
 
@@ -105,12 +107,19 @@ def read_result(folder: Path, key: Json | None = None) -> Result | None:
         return None
 
 
-def _arrays(result: Result) -> Iterator[tuple[str, NDArray[Any]]]:
-    """One after the other: all of them may be more than fits into memory."""
+def _write_array(file: IO[bytes], values: NDArray[Any]) -> None:
+    """As .npy, some at a time."""
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
+    for start in range(0, len(values), _AT_ONCE):
+        file.write(values[start : start + _AT_ONCE].tobytes())
+
+
+def _arrays(result: Result) -> Iterator[tuple[str, Callable[[], NDArray[Any]]]]:
+    """Names, and how to get at each: all of them at once may be more than fits into memory."""
     for name in result.quantities.names:
         if name != LEAD:
-            yield f"{name}{_AT}", result.quantities.at_ns(name)
-            yield f"{name}{_VALUES}", result.quantities.values(name)
+            yield f"{name}{_AT}", partial(result.quantities.at_ns, name)
+            yield f"{name}{_VALUES}", partial(result.quantities.values, name)
     if result.side is not None:
         for name, values in side_to_arrays(result.side).items():
-            yield f"{_SIDE}{name}", values
+            yield f"{_SIDE}{name}", values.copy

@@ -14,15 +14,17 @@ from vla_ros.types import FloatArray
 
 _SUFFIXES: Mapping[str, Callable[[FloatArray], float]] = {
     "mean": lambda values: float(values.mean()),
-    "p5": lambda values: float(np.percentile(values, 5.0)),
-    "p50": lambda values: float(np.percentile(values, 50.0)),
-    "p95": lambda values: float(np.percentile(values, 95.0)),
+    "p5": lambda values: _percentile(values, 5.0),
+    "p50": lambda values: _percentile(values, 50.0),
+    "p95": lambda values: _percentile(values, 95.0),
     "max": lambda values: float(values.max()),
     "min": lambda values: float(values.min()),
     "sum": lambda values: float(values.sum()),
     "count": lambda values: float(len(values)),
 }
 _OF_NOTHING = ("sum", "count")
+# A sum of reordered numbers differs in its last digits: these come last.
+_REORDERING = ("p5", "p50", "p95")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Metric:
         return self.of_values(quantities.values(self.quantity)) if self.quantity in quantities.names else None
 
     def of_values(self, values: FloatArray) -> float | None:
-        """The same of its quantity's values. (N,)"""
+        """The same of its quantity's values, which may be reordered. (N,)"""
         if not len(values):
             return 0.0 if self.statistic in _OF_NOTHING else None
         return _SUFFIXES[self.statistic](values)
@@ -51,9 +53,19 @@ def measure(quantities: Quantities) -> Mapping[str, float | None]:
     found: dict[str, float | None] = dict.fromkeys(METRICS)
     for quantity in dict.fromkeys(metric.quantity for metric in METRICS.values()):
         if quantity in quantities.names:
-            values = quantities.values(quantity)
-            found |= {name: metric.of_values(values) for name, metric in METRICS.items() if metric.quantity == quantity}
+            found |= _metrics_of(quantity, quantities.values(quantity))
     return found
+
+
+def _metrics_of(quantity: str, values: FloatArray) -> Mapping[str, float | None]:
+    metrics = [metric for metric in METRICS.values() if metric.quantity == quantity]
+    ordered = sorted(metrics, key=lambda metric: metric.statistic in _REORDERING)
+    return {metric.name: metric.of_values(values) for metric in ordered}
+
+
+def _percentile(values: FloatArray, percent: float) -> float:
+    """In place: there may be many values."""
+    return float(np.percentile(values, percent, overwrite_input=True))
 
 
 def _spread(quantity: str, unit: str, meaning: str) -> list[Metric]:

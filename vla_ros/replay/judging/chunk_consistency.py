@@ -19,6 +19,7 @@ from vla_ros.types import LINEAR_VELOCITY, NS_PER_S, POSITION, Chunk
 # Slower than this is no motion, and neither is what is over sooner.
 _STILL_M_S = 0.005
 _LEAST_S = 0.5
+_SILENT = np.full(3, np.nan)
 # One that goes on for longer counts as several.
 _LONGEST_NS = round(MEMORY_S * NS_PER_S)
 
@@ -41,7 +42,7 @@ class ChunkConsistency:
         self._chunk, self._tick = chunks[-1:], ticks[-1:]
         measured = {
             "chunk_disagreement": gathered(_disagreements(chunks, self._told)),
-            "target_leap": gathered(_leaps(ticks, self._max_gap_s)),
+            "target_leap": _leaps(ticks, self._max_gap_s),
             **self._moved(self._commands.hear(as_replayed(batch.guard))),
         }
         if ticks:
@@ -69,7 +70,7 @@ class ChunkConsistency:
             self._span = self._span.part(slice(-1, None))
         since_last = whole.part(slice(max(len(before.at_ns) - 1, 0), None))
         return {
-            "command_acceleration": gathered(_accelerations(since_last, self._max_gap_s)),
+            "command_acceleration": _accelerations(since_last, self._max_gap_s),
             "smoothness": _smooth(over),
         }
 
@@ -116,22 +117,23 @@ def chunk_distance(first: Chunk, second: Chunk) -> float | None:
     return float(np.linalg.norm(second.rows[both, POSITION] - there, axis=1).mean())
 
 
-def _leaps(ticks: Sequence[PolicyDecision], max_gap_s: float) -> Iterator[tuple[int, float]]:
+def _leaps(ticks: Sequence[PolicyDecision], max_gap_s: float) -> Samples:
     """How far [m] the policy's target is from where its own velocity would have led it since the last tick."""
-    for before, tick in pairwise(ticks):
-        dt_s = (tick.now.ros_ns - before.now.ros_ns) / NS_PER_S
-        if before.target is None or tick.target is None or not 0.0 < dt_s <= max_gap_s:
-            continue
-        expected = before.target.pose.position + before.target.twist.linear * dt_s
-        yield tick.now.ros_ns, float(np.linalg.norm(tick.target.pose.position - expected))
+    at_ns = np.array([tick.now.ros_ns for tick in ticks], np.int64)
+    targets = [tick.target for tick in ticks]
+    positions = np.array([_SILENT if one is None else one.pose.position for one in targets]).reshape(-1, 3)
+    velocities = np.array([_SILENT if one is None else one.twist.linear for one in targets]).reshape(-1, 3)
+    dt_s = np.diff(at_ns) / NS_PER_S
+    leaps_m = np.linalg.norm(positions[1:] - (positions[:-1] + velocities[:-1] * dt_s[:, None]), axis=1)
+    kept = np.isfinite(leaps_m) & (dt_s > 0.0) & (dt_s <= max_gap_s)
+    return Samples(at_ns[1:][kept], leaps_m[kept])
 
 
-def _accelerations(track: Track, max_gap_s: float) -> Iterator[tuple[int, float]]:
+def _accelerations(track: Track, max_gap_s: float) -> Samples:
     dt_s = np.diff(track.at_ns) / NS_PER_S
     changes = np.linalg.norm(np.diff(track.rows[:, LINEAR_VELOCITY], axis=0), axis=1)
-    for at_ns, change, span_s in zip(track.at_ns[1:].tolist(), changes.tolist(), dt_s.tolist(), strict=True):
-        if 0.0 < span_s <= max_gap_s:
-            yield at_ns, change / span_s
+    kept = (dt_s > 0.0) & (dt_s <= max_gap_s)
+    return Samples(track.at_ns[1:][kept], changes[kept] / dt_s[kept])
 
 
 def _smoothness(span: Track) -> float | None:

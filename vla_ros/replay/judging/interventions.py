@@ -13,10 +13,11 @@ from vla_ros.contract import Contract, Limits
 from vla_ros.control.arbiter import Source
 from vla_ros.control.guard_state import Mode
 from vla_ros.control.intents import Reason
-from vla_ros.control.safety import corners, distance
+from vla_ros.control.safety import corners
 from vla_ros.replay.decisions import Batch, GuardDecision, PolicyDecision
 from vla_ros.replay.judging.samples import Measured, counted, gathered, samples
-from vla_ros.types import NS_PER_S, Pose
+from vla_ros.rotations import between
+from vla_ros.types import NS_PER_S, FloatArray, Pose
 
 CLIPS = (
     "linear velocity",
@@ -131,18 +132,22 @@ def by_cause(events: Iterable[Event]) -> Mapping[str, int]:
 
 
 def _used(guard: Sequence[GuardDecision], said: Sequence[PolicyDecision], contract: Contract) -> Measured:
-    jumps, silences, rooms = [], [], []
-    for before, tick, heard in _followed(guard, said):
-        at_ns = tick.now.ros_ns
-        if before.command is not None and heard.target is not None:
-            jumps.append((at_ns, _jump_used(before.command.pose, heard.target.pose, contract.limits)))
-        silences.append((at_ns, (tick.now.steady_ns - heard.now.steady_ns) / NS_PER_S / contract.timeouts.policy_s))
-        if tick.command is not None:
-            rooms.append((at_ns, _room_m(tick.command.pose, contract)))
+    followed = list(_followed(guard, said))
+    sent = [(tick.now.ros_ns, tick.command.pose) for _, tick, _ in followed if tick.command is not None]
+    wanted = [
+        (tick.now.ros_ns, before.command.pose, heard.target.pose)
+        for before, tick, heard in followed
+        if before.command is not None and heard.target is not None
+    ]
+    silences = [
+        (tick.now.ros_ns, (tick.now.steady_ns - heard.now.steady_ns) / NS_PER_S / contract.timeouts.policy_s)
+        for _, tick, heard in followed
+    ]
+    commanded, targets = [pose for _, pose, _ in wanted], [pose for _, _, pose in wanted]
     return {
-        "jump_used": gathered(jumps),
+        "jump_used": samples([at_ns for at_ns, _, _ in wanted], _jumps_used(commanded, targets, contract.limits)),
         "silence_used": gathered(silences),
-        "workspace_room": gathered(rooms),
+        "workspace_room": samples([at_ns for at_ns, _ in sent], _rooms_m([pose for _, pose in sent], contract)),
     }
 
 
@@ -157,15 +162,26 @@ def _followed(
             yield before, tick, said[index]
 
 
-def _jump_used(commanded: Pose, target: Pose, limits: Limits) -> float:
-    metres, radians = distance(commanded, target)
-    return max(metres / limits.max_target_jump_m, radians / limits.max_target_jump_rad)
+def _jumps_used(commanded: Sequence[Pose], targets: Sequence[Pose], limits: Limits) -> FloatArray:
+    """Of each pair. -> (N,)"""
+    metres = np.linalg.norm(_positions(commanded) - _positions(targets), axis=1)
+    radians = np.linalg.norm(between(_quaternions(commanded), _quaternions(targets)), axis=1)
+    return np.asarray(np.maximum(metres / limits.max_target_jump_m, radians / limits.max_target_jump_rad))
 
 
-def _room_m(pose: Pose, contract: Contract) -> float:
-    """To the nearest wall of the workspace, less than 0 outside [m]."""
+def _rooms_m(poses: Sequence[Pose], contract: Contract) -> FloatArray:
+    """To the nearest wall of the workspace, less than 0 outside [m]. -> (N,)"""
     low, high = corners(contract.limits.workspace_m)
-    return float(np.minimum(pose.position - low, high - pose.position).min())
+    positions = _positions(poses)
+    return np.asarray(np.minimum(positions - low, high - positions).min(axis=1))
+
+
+def _positions(poses: Sequence[Pose]) -> FloatArray:
+    return np.array([pose.position for pose in poses]).reshape(-1, 3)
+
+
+def _quaternions(poses: Sequence[Pose]) -> FloatArray:
+    return np.array([pose.quaternion for pose in poses]).reshape(-1, 4)
 
 
 def _fault(tick: GuardDecision) -> Reason | None:

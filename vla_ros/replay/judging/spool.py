@@ -50,7 +50,9 @@ class Spool(Quantities):
                 self._write(np.asarray(one.at_ns, np.int64).tobytes() + np.asarray(one.values, np.float64).tobytes())
 
     def at_ns(self, name: str) -> IntArray:
-        return self.row_instants(name)[np.isfinite(self.rows(name))]
+        kept = np.concatenate([np.isfinite(rows) for (rows,) in self.blocks(name)] or [np.zeros(0, np.bool_)])
+        instants = self.row_instants(name)
+        return instants if kept.all() else instants[kept]
 
     def values(self, name: str) -> FloatArray:
         rows = self.rows(name)
