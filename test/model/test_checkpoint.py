@@ -63,6 +63,10 @@ def test_what_is_frozen_stays_out_of_the_file(original: VLAModel, folder: Path) 
     assert (folder / WEIGHTS).stat().st_size < 10e6
 
 
+def test_whoever_may_read_its_configuration_may_read_its_weights(folder: Path) -> None:
+    assert (folder / WEIGHTS).stat().st_mode == (folder / "config.json").stat().st_mode
+
+
 def test_a_frozen_batch_norm_is_not_saved_and_a_trained_one_is(tmp_path: Path) -> None:
     for stage, saved in ((None, False), (3, True)):
         vision = VisionConfig(image_size=64, trainable_from=stage)

@@ -16,12 +16,11 @@ import pytest
 
 import vla_ros
 from vla_ros.errors import VlaRosError
-from vla_ros.resources import checkpoint_path, config_path, named_file
+from vla_ros.resources import CHECKPOINT_PARTS, checkpoint_path, config_path, named_file
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {"vla_ros", "policy_node", "guard_node", "teleop_node", "sim_node", "record_node", "play_node"}
 PACKAGED = ("vla_ros", "config", "checkpoints", "launch", "resource", "package.xml", "setup.py", "setup.cfg", "LICENSE")
-CHECKPOINT_PARTS = ("config.json", "contract.yaml", "model.safetensors", "statistics.json", "evaluation.json")
 DATA = (
     "vla_ros/policy/sentences.yaml",
     "vla_ros/learning/subtasks.yaml",
@@ -130,7 +129,8 @@ def test_the_wheel_carries_config_launch_and_types(source: Path, tmp_path: Path)
     expected = {"vla_ros/py.typed", "share/vla_ros/package.xml", *DATA}
     expected |= {f"share/vla_ros/config/{name}" for name in config_names()}
     expected |= {f"share/vla_ros/launch/{name}" for name in launch_names()}
-    expected |= {f"share/vla_ros/checkpoints/mt10/{part}" for part in CHECKPOINT_PARTS}
+    for name, evaluation in (("mt10", "evaluation.json"), ("mt50", "evaluation-metaworld-mt50.json")):
+        expected |= {f"share/vla_ros/checkpoints/{name}/{part}" for part in (*CHECKPOINT_PARTS, evaluation)}
     assert expected <= names
     assert not [name for name in names if name.startswith(("test/", "bench/"))]
 
@@ -187,5 +187,5 @@ def test_users_name_a_file_by_its_path_or_as_one_in_config(tmp_path: Path, monke
 def test_a_checkpoint_is_a_folder_or_the_name_of_one_that_comes_with_the_package(tmp_path: Path) -> None:
     assert checkpoint_path("mt10") == ROOT / "checkpoints/mt10"
     assert checkpoint_path(str(tmp_path)) == tmp_path
-    with pytest.raises(VlaRosError, match=r"'mt11' is no folder, and no checkpoint of the package's: mt10"):
+    with pytest.raises(VlaRosError, match=r"'mt11' is no folder, and no checkpoint of the package's: mt10, mt50"):
         checkpoint_path("mt11")

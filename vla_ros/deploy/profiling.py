@@ -287,15 +287,20 @@ def _count_flops(
 
 @contextmanager
 def _as_on_a_robot(model: nn.Module, threads: int | None) -> Iterator[None]:
-    """In eval mode with so many threads, for a while."""
+    """In eval mode, with so many threads, and with nothing to learn, for a while."""
     training = {module: module.training for module in model.modules()}
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     model.eval()
+    for parameter in learning:
+        parameter.requires_grad = False
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        for parameter in learning:
+            parameter.requires_grad = True
         for module, mode in training.items():
             module.training = mode
 

@@ -74,6 +74,7 @@ def save_checkpoint(
         plain = json.loads(json.dumps(dataclasses.asdict(contract)))
         (draft / CONTRACT).write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         save_file(_own_tensors(model, frozen), draft / WEIGHTS)
+        (draft / WEIGHTS).chmod((draft / CONFIG).stat().st_mode)  # safetensors writes for its owner alone
         if memory is not None:
             save_memory(draft / CHECKPOINT_MEMORY, memory)
         draft.replace(folder)
