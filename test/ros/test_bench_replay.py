@@ -35,9 +35,9 @@ def test_quick_run_prints_a_table_and_bars_and_writes_them(tmp_path: Path) -> No
     command = [sys.executable, "-m", "bench", "replay", "--quick", "--seconds", "2", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=110)
     assert done.returncode in (0, 1) and not done.stderr, done.stdout + done.stderr
-    for row in ("traces, short, read", "no traces, long, replay", "memory for the long bag", "x real time"):
+    for row in ("traces, short, read", "no traces, long, replay", "memory of replay and judging", "x real time"):
         assert row in done.stdout, done.stdout
     record = json.loads((tmp_path / "replay.json").read_text())
-    assert len(record["numbers"]) == 10 and len(record["bars"]) == 6
+    assert len(record["numbers"]) == 12 and len(record["bars"]) == 8
     assert record["numbers"]["traces, short, replay"]["decisions"] >= 2 * 480
     assert not list(tmp_path.glob("tmp*")), "the bags are gone"
