@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vla_ros.contract import Contract
 from vla_ros.replay.decisions import Batch, PolicyDecision
-from vla_ros.replay.judging.commands import MEMORY_S, Surroundings, no_surroundings, rows_at
+from vla_ros.replay.judging.commands import MEMORY_NS, Surroundings, no_surroundings, rows_at
 from vla_ros.replay.judging.samples import IntArray, Measured, Samples
 from vla_ros.replay.judging.spool import Spool
 from vla_ros.rotations import between
@@ -83,8 +83,7 @@ class ActionErrors:
         past, self._waiting = self._waiting[:count], self._waiting[count:]
         found = self._compare(past)
         oldest_ns = min((one.t_obs_ns for one in self._waiting), default=self._newest_ns)
-        memory_ns = round(MEMORY_S * NS_PER_S)
-        self._around = self._around.between(min(oldest_ns, self._newest_ns - memory_ns), self._newest_ns + memory_ns)
+        self._around = self._around.between(min(oldest_ns, self._newest_ns - MEMORY_NS), self._newest_ns + MEMORY_NS)
         return found
 
     def clock_set_back(self) -> Measured:

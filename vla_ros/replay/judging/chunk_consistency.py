@@ -12,7 +12,7 @@ from vla_ros.contract import Contract
 from vla_ros.control.motion import smoothness
 from vla_ros.replay.decisions import Batch, PolicyDecision
 from vla_ros.replay.judging.action_errors import chunks_of, row_instants
-from vla_ros.replay.judging.commands import MEMORY_S, NOTHING_TOLD, InOrder, Told, Track, as_replayed, replayed_track
+from vla_ros.replay.judging.commands import MEMORY_NS, NOTHING_TOLD, InOrder, Told, Track, as_replayed, replayed_track
 from vla_ros.replay.judging.samples import Measured, Samples, gathered
 from vla_ros.types import LINEAR_VELOCITY, NS_PER_S, POSITION, Chunk
 
@@ -21,7 +21,7 @@ _STILL_M_S = 0.005
 _LEAST_S = 0.5
 _SILENT = np.full(3, np.nan)
 # One that goes on for longer counts as several.
-_LONGEST_NS = round(MEMORY_S * NS_PER_S)
+_LONGEST_NS = MEMORY_NS
 
 
 class ChunkConsistency:
@@ -46,7 +46,7 @@ class ChunkConsistency:
             **self._moved(self._commands.hear(as_replayed(batch.guard))),
         }
         if ticks:
-            self._told = self._told.since(ticks[-1].now.ros_ns - round(MEMORY_S * NS_PER_S))
+            self._told = self._told.since(ticks[-1].now.ros_ns - MEMORY_NS)
         return measured
 
     def clock_set_back(self) -> Measured:

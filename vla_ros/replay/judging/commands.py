@@ -27,7 +27,7 @@ from vla_ros.types import (
 )
 
 # What is older is forgotten: no answer is as late as that.
-MEMORY_S = 60.0
+MEMORY_NS = 60 * NS_PER_S
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from vla_ros.contract import Contract
 from vla_ros.replay.decisions import Batch, PolicyDecision, ReplyDecision
-from vla_ros.replay.judging.commands import MEMORY_S, NOTHING_TOLD
+from vla_ros.replay.judging.commands import MEMORY_NS, NOTHING_TOLD
 from vla_ros.replay.judging.samples import Measured, Samples, counted, gathered, samples
 from vla_ros.types import NS_PER_S, Chunk
 
@@ -38,7 +38,7 @@ class Timing:
         ticks = self._told_ticks(batch.policy)
         self._count(ticks)
         if batch.policy:
-            self._told = self._told.since(batch.policy[-1].now.ros_ns - round(MEMORY_S * NS_PER_S))
+            self._told = self._told.since(batch.policy[-1].now.ros_ns - MEMORY_NS)
         at_ns = [tick.now.ros_ns for tick in ticks]
         return {
             **self._answered(batch.policy),
