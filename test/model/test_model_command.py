@@ -127,7 +127,7 @@ def test_without_the_simulation_it_asks_for_pictures(
         (("new", "CHECKPOINT", "--size", "tiny"), "exists already; choose another folder or remove it"),
         (
             ("describe", "huge"),
-            "the package's: mt10; nor is it one of the sizes tiny, small, base",
+            "the package's: mt10, mt50; nor is it one of the sizes tiny, small, base",
         ),
         (("describe", "tiny", "--threads", "0"), "'0' is not a whole number of at least 1"),
         (("describe", "tiny", "--runs", "few"), "'few' is not a whole number of at least 1"),
