@@ -139,6 +139,18 @@ def test_it_has_arrived_when_it_stands_near_and_not_when_it_turns_or_has_touched
     assert not robot.touched
 
 
+def test_it_can_be_sent_elsewhere_but_only_to_what_is_there(robot: BaseRobot) -> None:
+    things = things_in(robot.state().privileged)
+    [other, *_] = [thing for thing in np.flatnonzero(things[:, 3]).tolist() if thing != thing_of(TASK)]
+    robot.send_to(TASKS[other])
+    robot.physics[1].qpos[:] = *(things[other, :2] - [things[other, 2] + 0.35, 0.0]), 0.0
+    robot.step(robot.holding(), 0.5)
+    assert robot.success
+    absent = TASKS[int(np.flatnonzero(things[:, 3] == 0.0)[0])]
+    with pytest.raises(SimError, match=r"there is no .* in this room; there are .*red box"):
+        robot.send_to(absent)
+
+
 def test_walls_hold_it(robot: BaseRobot) -> None:
     robot.physics[1].qpos[:] = 1.9, 1.9, 0.0
     drive(robot, (1.0, 0.0), 0.0, 160)

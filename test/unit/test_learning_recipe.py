@@ -13,8 +13,10 @@ from vla_ros.errors import LearningError, ModelError, VlaRosError
 from vla_ros.learning.collection import in_rows
 from vla_ros.learning.collection_plan import Plan, read_plan, takes_of
 from vla_ros.learning.recipe import Recipe, build_recipe, read_recipe
+from vla_ros.policy.driving import thing_of
 from vla_ros.policy.sentences import load_sentences
 from vla_ros.resources import config_path
+from vla_ros.sim.room import draw_room
 
 MODEL = {"views": ["front"], "vision": {"backbone": "film_conv", "image_size": 32, "trainable_from": 0}}
 RECIPE = {"data": ["data/x"], "model": MODEL}
@@ -113,6 +115,7 @@ def test_what_is_no_mapping_is_refused_in_words(read: object, text: str, tmp_pat
         ({"tasks": {"push-v3": 3}, "noise": {"gripper_share": 2.0}}, r"\n  noise\.gripper_share: .*0 to 1"),
         ({"tasks": {"push-v3": 3}, "noise": {"duration_s": [0.3, 0.1]}}, r"noise\.duration_s: .*must not fall"),
         ({"half_open": {"push-v3": 3}}, r"half_open: 'push-v3' has no opposite; choose one of drawer-open-v3"),
+        ({"redirected": {"push-v3": 3}}, r"redirected: 'push-v3' is not a way to drive; choose one of drive-red-box"),
         ({}, "tasks: name at least one"),
         ({"tasks": {"push-v3": 0}}, "tasks: name at least one"),
     ],
@@ -151,3 +154,15 @@ def test_half_open_episodes_are_in_both_worlds_in_equal_parts_and_hide_the_goal(
         for world in ("drawer-open-v3", "drawer-close-v3")
     }
     assert all(not take.scene.shows_goal and 0.35 <= take.scene.opening <= 0.65 for take in takes)
+
+
+def test_redirected_episodes_are_in_the_rooms_of_plain_ones_and_of_other_things_there(tmp_path: Path) -> None:
+    text = "contract: base_sim\ntasks: {drive-red-box: 20}\nredirected: {drive-red-box: 20}\n"
+    takes = takes_of(read_plan(plan_file(tmp_path, text)))
+    plain, redirected = (
+        [take for take in takes if (take.task == take.world) is is_plain] for is_plain in (True, False)
+    )
+    assert [take.variation for take in redirected] == [take.variation for take in plain]
+    assert {take.world for take in redirected} == {"drive-red-box"}
+    assert all(thing_of(take.task) in draw_room(take.world, take.variation).things for take in redirected)
+    assert len({take.task for take in redirected}) > 5

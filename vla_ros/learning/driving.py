@@ -27,6 +27,7 @@ FPS = 10
 STEPS_PER_FRAME = round(1.0 / (FPS * CONTROL_DT_S))
 SUBTASKS = tuple(phase.value for phase in Phase)
 _FRAMES_AFTER_SUCCESS = 10
+_REDIRECTED_AFTER_S = (0.5, 8.0)
 _FROM_WHEELS = np.array([[0.5, 0.5], [-1.0 / TRACK_M, 1.0 / TRACK_M]])  # left and right wheel [m/s] -> forward, turning
 
 
@@ -57,6 +58,13 @@ class _Run:
     motion: FloatArray = field(default_factory=lambda: np.zeros(2))
     steps: int = 0
     seen: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=LAG_STEPS + 1))
+
+    def redirect(self, task: str, after_s: float) -> None:
+        """Drive on for so long, of which nothing is recorded, and be told something else."""
+        for _ in range(round(after_s / CONTROL_DT_S)):
+            self._step()
+        self.robot.send_to(task)
+        self.thing = thing_of(task)
 
     def record_frame(self, tape: Tape) -> None:
         """One frame and the steps up to the next."""
@@ -97,11 +105,17 @@ class _Run:
 
 
 def demonstrate_driving(robot: BaseRobot, take: Take, limits: Limits) -> Demonstration:
-    """Run the driver from a reset until a little after success, or to the end. Raises SimError, PolicyError."""
+    """Run the driver from a reset until a little after success, or to the end. Raises SimError, PolicyError.
+
+    Where what is done is not what the world is about it drives to that first, and is told so on its way: who imitates
+    it must not take what it happens to drive to for what it was told.
+    """
     rng = np.random.default_rng((take.seed, take.variation.index))
     robot.reset(take.world, take.variation, take.scene)
     tape, frames_left = Tape(), _FRAMES_AFTER_SUCCESS
-    run = _Run(robot, thing_of(take.task), limits, _WheelBursts(take.noise, rng))
+    run = _Run(robot, thing_of(take.world), limits, _WheelBursts(take.noise, rng))
+    if take.task != take.world:
+        run.redirect(take.task, rng.uniform(*_REDIRECTED_AFTER_S))
     for _ in range(BASE.horizon // STEPS_PER_FRAME):
         run.record_frame(tape)
         frames_left -= robot.success

@@ -114,6 +114,14 @@ class BaseRobot(DrawnRobot):
         self._wheels_rad = np.zeros(len(WHEELS))
         self.touched: frozenset[str] = frozenset()
 
+    def send_to(self, task: str) -> None:
+        """From now on it is about another thing of this room, on a way that begins here. Raises SimError."""
+        thing = thing_of(task)
+        if thing not in self._room.things:
+            there = ", ".join(THINGS[other] for other in sorted(self._room.things))
+            raise SimError(f"there is no {THINGS[thing]} in this room; there are {there}")
+        self._goal, self.touched = thing, frozenset()
+
     def command_of(self, motion: Motion) -> FloatArray:
         """The twist. -> (6,) [m/s, rad/s]"""
         return np.concatenate([motion.twist.linear, motion.twist.angular])
