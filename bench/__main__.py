@@ -57,9 +57,9 @@ whether its bar is met; the numbers are also written to runs/bench/<name>.json.
             45 min; goes on with what is there). It needs a checkpoint that foresees and has been calibrated, and is run
             only when it is named
   ablation  whether each part of the network earns its place: trainings of equal length with it and without it, tried in
-            the same worlds, paired; as bench/ablation/plan.yaml says (hours: 28 trainings; goes on with what is there,
-            whenever it was cut short; only if named). It needs data: vla_ros collect ablation, vla_ros collect
-            delayed-reach. Writes ablation.md and ablation.png too
+            the same worlds, paired; as bench/ablation/plan.yaml says (hours: 28 trainings, one on each core; goes on
+            with what is there, whenever it was cut short; only if named). It needs data: vla_ros collect ablation,
+            vla_ros collect delayed-reach. Writes ablation.md and ablation.png too
 
 Nothing else should run on the machine meanwhile. The graphs are this package's own: domain 77, or
 VLA_ROS_SIM_DOMAIN_ID."""

@@ -82,17 +82,23 @@ class Training:
         return max((int(path.name.partition("-")[2]) for path in (self.folder / "state").glob("step-*")), default=0)
 
     def run(self, advance: Advance) -> None:
-        """The one command, as a user gives it; what it says is in train.log. Raises Refused, VlaRosError."""
+        """The one command, as a user gives it, with one thread; what it says is in train.log.
+
+        Raises Refused, VlaRosError, and whatever `advance` does, which ends it.
+        """
         if self.is_done:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path, log = self.folder / "recipe.yaml", self.folder / "train.log"
         write_text(path, yaml.safe_dump(dict(self.recipe)))
         command = [sys.executable, "-m", "vla_ros.cli", "train", str(path), "--output", str(self.folder)]
+        alone_on_a_core = {**os.environ, "OMP_NUM_THREADS": "1"}
         with log.open("w", encoding="utf-8") as said:
             # It must not go on by itself, beside the one that a second run of this would start.
             ends = partial(end_with, os.getpid())
-            status = self._watched(subprocess.Popen(command, stdout=said, stderr=said, preexec_fn=ends), advance)
+            status = self._watched(
+                subprocess.Popen(command, env=alone_on_a_core, stdout=said, stderr=said, preexec_fn=ends), advance
+            )
         if status == 0:
             return
         text = log.read_text(encoding="utf-8", errors="replace")
@@ -133,7 +139,7 @@ def tried(plan: Plan, variant: str, training: Training, advance: Advance) -> dic
     with locked(folder := training.folder / "trials"):
         log = OutcomeLog(folder, {**subject.identity(), **conditions.identity()})
         advance(sum(trial.key in log for trial in wanted))
-        run_trials(subject, wanted, conditions, len(os.sched_getaffinity(0)), log, told, _unheard)
+        run_trials(subject, wanted, conditions, 1, log, told, _unheard)
     outcomes = {outcome.key: outcome.success for outcome in log.outcomes}
     return {trial.key: outcomes[trial.key] for trial in wanted}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from learning_builders import write_demonstrations
+from tqdm import tqdm
 
 from vla_ros.errors import LearningError, ModelError
 
@@ -22,6 +25,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 from bench.ablation import plain, runs
 from bench.ablation.data import require_whole
 from bench.ablation.plan import PLAN, merged, read_plan, recipe_of, selected
+from bench.ablation.progress import STEPS_PER_EPISODE, CalledOff, Progress
 from bench.ablation.report import Results, draw, markdown, numbers
 from bench.ablation.runs import Refused, Training, tried
 from bench.ablation.statistics import difference
@@ -232,6 +236,38 @@ def test_the_table_says_what_was_refused_and_what_was_not_measured(tmp_path: Pat
     draw(measured, tmp_path / "all.png")
     draw(results, tmp_path / "none.png")
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_whoever_goes_on_after_all_was_called_off_is_told_so() -> None:
+    with tqdm(total=100, file=io.StringIO()) as bar:
+        progress = Progress(bar)
+        progress.say("trying")
+        progress(3)
+        progress.of_episodes(2)
+        assert bar.n == 3 + 2 * STEPS_PER_EPISODE
+        progress.call_off()
+        with pytest.raises(CalledOff):
+            progress(0)
+
+
+def test_a_training_that_is_called_off_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sleeps instead of learning."""
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text(
+        f"#!{sys.executable}\nimport os, time\nopen('{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+    pid_file = tmp_path / "pid"
+
+    def advance(_: float) -> None:
+        if pid_file.is_file() and pid_file.read_text(encoding="utf-8"):
+            raise CalledOff
+
+    with pytest.raises(CalledOff):
+        Training({"steps": 3}, tmp_path / "training").run(advance)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text(encoding="utf-8")), 0)
 
 
 @pytest.mark.long
