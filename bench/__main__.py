@@ -57,9 +57,9 @@ whether its bar is met; the numbers are also written to runs/bench/<name>.json.
             45 min; goes on with what is there). It needs a checkpoint that foresees and has been calibrated, and is run
             only when it is named
   ablation  whether each part of the network earns its place: trainings of equal length with it and without it, tried in
-            the same worlds, paired; as bench/ablation/plan.yaml says (hours: 28 trainings, one on each core; goes on
-            with what is there, whenever it was cut short; only if named). It needs data: vla_ros collect ablation,
-            vla_ros collect delayed-reach. Writes ablation.md and ablation.png too
+            the same worlds, paired; as bench/ablation/plan.yaml says (hours: 28 trainings, several side by
+            side; goes on with what is there, whenever it was cut short; only if named). It needs data: vla_ros
+            collect ablation, vla_ros collect delayed-reach. Writes ablation.md and ablation.png too
 
 Nothing else should run on the machine meanwhile. The graphs are this package's own: domain 77, or
 VLA_ROS_SIM_DOMAIN_ID."""
@@ -119,6 +119,8 @@ def _parse() -> tuple[Options, list[str]]:
     parser.add_argument("--plan", type=Path, metavar="FILE", help="ablation: another one (bench/ablation/plan.yaml)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="ablation: these parts or variants of the plan")
     parser.add_argument("--steps", type=int, metavar="N", help="ablation: of each training (the recipe's)")
+    workers_help = "ablation: trainings side by side (one for each core; one where there is a GPU)"
+    parser.add_argument("--workers", type=int, metavar="N", help=workers_help)
     episodes_help = "surprise: of each disturbance (60); ablation: of each task (the plan's)"
     parser.add_argument("--episodes", type=int, metavar="N", help=episodes_help)
     parser.add_argument("--output", type=Path, metavar="DIR", default=plain.output, help=f"({plain.output})")
@@ -128,7 +130,7 @@ def _parse() -> tuple[Options, list[str]]:
         parser.error(f"{unknown[0]!r} is no benchmark; choose from {', '.join(BENCHMARKS)}")
     if args.quick:
         plain = replace(plain, variations=1, blocks=1, seconds=3.0, hours=0.01, steps=4, episodes=1)
-    amounts = ("variations", "blocks", "seconds", "hours", "steps", "episodes")
+    amounts = ("variations", "blocks", "seconds", "hours", "steps", "workers", "episodes")
     given = {name: getattr(args, name) for name in amounts if getattr(args, name) is not None}
     if any(value <= 0 for value in given.values()):
         parser.error(f"{', '.join(f'--{name}' for name in amounts)} are positive")

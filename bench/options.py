@@ -15,7 +15,8 @@ class Options:
     tasks: empty for MT10's ten, ("all",) for Meta-World's fifty; variations: of the test split, per task.
     foresight: a calibrated checkpoint that foresees; hours: of undisturbed runs.
     retrained: a checkpoint trained as mt10 was, with another seed; bags: of mt10 at work; None: there is none.
-    plan: of an ablation; only: parts or variants of it; steps: of each training; None: as planned. episodes: of each
+    plan: of an ablation; only: parts or variants of it; steps: of each training; None: as planned. workers: how many of
+    those at once; None: as many as there are cores, and 1 where there is a GPU. episodes: of each
     task of an ablation, or kind of disturbance; None: as planned.
     """
 
@@ -34,4 +35,5 @@ class Options:
     plan: Path | None = None
     only: tuple[str, ...] = ()
     steps: int | None = None
+    workers: int | None = None
     episodes: int | None = None

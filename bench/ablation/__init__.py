@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from bench.ablation.report import Results, draw, markdown, numbers
 from bench.ablation.runs import Refused, Training, tried
 from bench.options import Options
 from bench.report import Bar, conclude, write_text
+from vla_ros.learning.collection import default_workers
 from vla_ros.learning.evaluation.trials import Key
 from vla_ros.learning.recipe import Recipe, read_recipe
 from vla_ros.resources import named_file
@@ -37,7 +37,7 @@ def run(options: Options) -> bool:
     if options.fresh:
         shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True, exist_ok=True)
-    results = _measured(plan, base, root)
+    results = _measured(plan, base, root, options.workers or usual_workers())
     text = markdown(results)
     write_text(options.output / "ablation.md", text)
     draw(results, options.output / "ablation.png")
@@ -45,6 +45,15 @@ def run(options: Options) -> bool:
     done = sum(results.difference_of(part) is not None for part in plan.parts)
     bar = Bar("parts that were measured", done, len(plan.parts), "", at_least=True)
     return conclude(options.output, "ablation", numbers(results), [bar])
+
+
+def usual_workers() -> int:
+    """Of trainings: a network this small is trained by two threads only 1.4 times as fast as by one, so that each core
+    had better have one of its own; one GPU has one.
+    """
+    import torch
+
+    return 1 if torch.cuda.is_available() else default_workers()
 
 
 def plain(recipe: Recipe, steps: int | None = None) -> dict[str, Any]:
@@ -58,64 +67,55 @@ def plain(recipe: Recipe, steps: int | None = None) -> dict[str, Any]:
     return mapping
 
 
-def _measured(plan: Plan, base: Mapping[str, Any], root: Path) -> Results:
-    """Each training on a core of its own; seed by seed, so that a run that is cut short has compared all parts at some.
-
-    A network this small is trained faster by one thread than by half of two: side by side they do a third more.
-    """
-    refused: dict[str, str] = {}
+def _measured(plan: Plan, base: Mapping[str, Any], root: Path, workers: int) -> Results:
+    """Seed by seed, so that a run that is cut short has compared all parts at some. workers: trainings at once."""
     solved: dict[str, dict[int, dict[Key, bool]]] = {}
     trainings = {
         (name, seed): Training.of(plan, base, name, seed, root) for seed in plan.seeds for name in plan.trainings
     }
-    with _progress(plan, trainings) as progress, _side_by_side(progress) as pool:
-        jobs = [
-            (
-                seed,
-                pool.submit(
-                    _one,
-                    plan,
-                    [variant for variant in plan.variants if plan.trained_as(variant) == name],
-                    training,
-                    refused,
-                    progress,
-                    f"seed {seed}",
-                ),
-            )
-            for (name, seed), training in trainings.items()
-        ]
-        for seed, job in jobs:
+    with _progress(plan, trainings) as progress, _side_by_side(workers, progress) as pool:
+        doing = _Doing(plan, max(1, default_workers() // workers), progress)
+        jobs = {pool.submit(doing.one, training, name, seed): seed for (name, seed), training in trainings.items()}
+        for job in as_completed(jobs):  # the first one that fails is heard of at once
             for variant, found in job.result().items():
-                solved.setdefault(variant, {})[seed] = found
-    return Results(plan, base["steps"], solved, refused)
+                solved.setdefault(variant, {})[jobs[job]] = found
+    return Results(plan, base["steps"], solved, doing.refused)
 
 
-def _one(
-    plan: Plan, variants: list[str], training: Training, refused: dict[str, str], progress: Progress, seed: str
-) -> dict[str, dict[Key, bool]]:
-    """Train once, and try all variants that share it. Those that cannot be are noted, and left out from then on."""
-    found: dict[str, dict[Key, bool]] = {}
-    if all(variant in refused for variant in variants):
-        return found
-    try:
-        progress.say(f"training {training.folder.name}")
-        training.run(progress)
-    except Refused as error:
-        refused.update(dict.fromkeys(variants, str(error)))
-        return found
-    for variant in variants:
-        progress.say(f"trying {variant}, {seed}")
+@dataclass(frozen=True, eq=False)
+class _Doing:
+    """What several threads are at. threads: of each training; refused: variant -> why."""
+
+    plan: Plan
+    threads: int
+    progress: Progress
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def one(self, training: Training, name: str, seed: int) -> dict[str, dict[Key, bool]]:
+        """Train once, and try all variants that share it. Those that cannot be are noted, and left out from then on."""
+        variants = [variant for variant in self.plan.variants if self.plan.trained_as(variant) == name]
+        found: dict[str, dict[Key, bool]] = {}
+        if all(variant in self.refused for variant in variants):
+            return found
         try:
-            found[variant] = tried(plan, variant, training, progress.of_episodes)
+            self.progress.say(f"training {training.folder.name}")
+            training.run(self.threads, self.progress)
         except Refused as error:
-            refused[variant] = str(error)
-    return found
+            self.refused.update(dict.fromkeys(variants, str(error)))
+            return found
+        for variant in variants:
+            self.progress.say(f"trying {variant}, seed {seed}")
+            try:
+                found[variant] = tried(self.plan, variant, training, self.progress.of_episodes)
+            except Refused as error:
+                self.refused[variant] = str(error)
+        return found
 
 
 @contextmanager
-def _side_by_side(progress: Progress) -> Iterator[ThreadPoolExecutor]:
-    """As many at once as there are cores. Whatever ends this ends them too, Ctrl-C and the failure of one."""
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+def _side_by_side(workers: int, progress: Progress) -> Iterator[ThreadPoolExecutor]:
+    """So many at once. Whatever ends this ends them too, Ctrl-C and the failure of one."""
+    pool = ThreadPoolExecutor(workers)
     try:
         yield pool
     finally:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from vla_ros.policy.sentences import load_sentences
 
 _REFUSED = 2  # the command's exit status for what cannot be done
 _POLL_S = 0.5
+_one_at_a_time = threading.Lock()
+"""Trainings are watched by threads, which must not fork, nor load what a policy needs, at the same time."""
 
 Advance = Callable[[float], None]
 """Told how many more steps, or episodes, are done."""
@@ -81,8 +84,8 @@ class Training:
         """As far as what a resume needs is written."""
         return max((int(path.name.partition("-")[2]) for path in (self.folder / "state").glob("step-*")), default=0)
 
-    def run(self, advance: Advance) -> None:
-        """The one command, as a user gives it, with one thread; what it says is in train.log.
+    def run(self, threads: int, advance: Advance) -> None:
+        """The one command, as a user gives it, with so many threads; what it says is in train.log.
 
         Raises Refused, VlaRosError, and whatever `advance` does, which ends it.
         """
@@ -92,13 +95,13 @@ class Training:
         path, log = self.folder / "recipe.yaml", self.folder / "train.log"
         write_text(path, yaml.safe_dump(dict(self.recipe)))
         command = [sys.executable, "-m", "vla_ros.cli", "train", str(path), "--output", str(self.folder)]
-        alone_on_a_core = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with log.open("w", encoding="utf-8") as said:
             # It must not go on by itself, beside the one that a second run of this would start.
             ends = partial(end_with, os.getpid())
-            status = self._watched(
-                subprocess.Popen(command, env=alone_on_a_core, stdout=said, stderr=said, preexec_fn=ends), advance
-            )
+            with _one_at_a_time:
+                process = subprocess.Popen(command, env=environment, stdout=said, stderr=said, preexec_fn=ends)
+            status = self._watched(process, advance)
         if status == 0:
             return
         text = log.read_text(encoding="utf-8", errors="replace")
@@ -148,7 +151,8 @@ def _subject(checkpoint: Path, options: Mapping[str, str]) -> Subject:
     """The policy is loaded once, to know before the first trial. Raises Refused for options that it does not take."""
     try:
         subject = checkpoint_subject(checkpoint, options)
-        create_policy(subject.policy, load_contract(subject.contract), subject.worker_options)
+        with _one_at_a_time:
+            create_policy(subject.policy, load_contract(subject.contract), subject.worker_options)
     except (LearningError, PolicyError) as error:
         raise Refused(str(error)) from error
     return subject

@@ -68,6 +68,7 @@ def experience(
         is_start=np.ones(count, bool),
         episodes=episodes,
         tasks=tuple(tasks or ["push-v3"] * len(lengths)),
+        worlds=("",) * len(lengths),
         subtasks=np.array(subtasks or [""] * count),
         outcomes=np.where(good, SUCCESS, FAILURE),
         labels=no_labels(count),

@@ -142,7 +142,9 @@ def test_it_has_arrived_when_it_stands_near_and_not_when_it_turns_or_has_touched
 def test_it_can_be_sent_elsewhere_but_only_to_what_is_there(robot: BaseRobot) -> None:
     things = things_in(robot.state().privileged)
     [other, *_] = [thing for thing in np.flatnonzero(things[:, 3]).tolist() if thing != thing_of(TASK)]
+    robot.touched = frozenset({"wall"})
     robot.send_to(TASKS[other])
+    assert not robot.touched
     robot.physics[1].qpos[:] = *(things[other, :2] - [things[other, 2] + 0.35, 0.0]), 0.0
     robot.step(robot.holding(), 0.5)
     assert robot.success

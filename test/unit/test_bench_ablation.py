@@ -8,6 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from vla_ros.errors import LearningError, ModelError
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+from bench import ablation
 from bench.ablation import plain, runs
 from bench.ablation.data import require_whole
 from bench.ablation.plan import PLAN, merged, read_plan, recipe_of, selected
@@ -254,7 +258,7 @@ def test_a_training_that_is_called_off_ends_its_process(tmp_path: Path, monkeypa
     """The command sleeps instead of learning."""
     sleeper = tmp_path / "sleeper"
     sleeper.write_text(
-        f"#!{sys.executable}\nimport os, time\nopen('{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+        f"#!{sys.executable}\nimport os, time\nopen('{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
     )
     sleeper.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(sleeper))
@@ -265,9 +269,29 @@ def test_a_training_that_is_called_off_ends_its_process(tmp_path: Path, monkeypa
             raise CalledOff
 
     with pytest.raises(CalledOff):
-        Training({"steps": 3}, tmp_path / "training").run(advance)
+        Training({"steps": 3}, tmp_path / "training").run(1, advance)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text(encoding="utf-8")), 0)
+
+
+def test_the_failure_of_one_training_ends_the_others_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one of two never ends by itself."""
+    begun = threading.Event()
+
+    def run(training: Training, threads: int, advance: Callable[[float], None]) -> None:
+        if training.folder.name.startswith("less"):
+            assert begun.wait(30.0)
+            raise LearningError("no memory is left")
+        while True:
+            begun.set()
+            advance(0.0)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Training, "run", run)
+    plan = read_plan(plan_file(tmp_path, seeds=[0, 1]))
+    data = str(write_demonstrations(tmp_path / "data", 2))
+    with pytest.raises(LearningError, match="no memory is left"):
+        ablation._measured(plan, {"steps": 4, "model": {}, "data": [data]}, tmp_path, workers=2)
 
 
 @pytest.mark.long

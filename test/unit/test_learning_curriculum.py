@@ -109,6 +109,24 @@ def test_held_out_episodes_are_whole_and_of_every_task_and_failures_are_in_neith
     assert again.held_out.tolist() == parts.held_out.tolist()
 
 
+def test_no_world_is_both_learned_from_and_held_out() -> None:
+    worlds = [f"room {number}" for number in (0, 1, 2, 3)]
+    data = replace(experience([3] * 8, tasks=("push-v3",) * 4 + ("reach-v3",) * 4), worlds=(*worlds, *worlds))
+    parts = split(data, share=0.25)
+    learned, held_out = (
+        {data.worlds[episode] for episode in data.episodes[frames]} for frames in (parts.training, parts.held_out)
+    )
+    assert held_out and not learned & held_out
+    assert len(parts.training) + len(parts.held_out) == 24
+
+
+def test_a_task_of_which_every_world_is_held_out_is_refused() -> None:
+    worlds = ("room 0", "room 1", "room 2", "room 0", "room 0")
+    data = replace(experience([3] * 5, tasks=("push-v3",) * 3 + ("reach-v3",) * 2), worlds=worlds)
+    with pytest.raises(LearningError, match="every episode of 'reach-v3' is in a world that is held out; more worlds"):
+        split(data, share=0.25)
+
+
 def test_a_task_with_too_few_successes_is_refused() -> None:
     data = experience([3, 3, 3], tasks=("push-v3",) * 3, successes=[True, False, False])
     with pytest.raises(LearningError, match="1 good episodes of 'push-v3' are too few"):

@@ -74,7 +74,7 @@ def _collect(args: argparse.Namespace) -> int:
     contract = load_contract(named_file(args.contract or plan.contract))
     kind = kind_of(contract)
     kind.check_views(tuple(contract.cameras))
-    for task in plan.worlds:
+    for task in plan.named:
         kind.check_task(task)
     schema = schema_of(contract, plan, args.video)
     takes, failed = takes_of(plan), 0

@@ -63,7 +63,7 @@ def schema_of(contract: Contract, plan: Plan, is_video: bool) -> Schema:
             "seed": "int64",
             "scene": "string",
         },
-        subtasks=tuple(sorted({name for task in plan.worlds for name in subtask_names(task)})),
+        subtasks=tuple(sorted({name for task in plan.named for name in subtask_names(task)})),
     )
 
 

@@ -46,8 +46,8 @@ class Plan:
     contract: str = "sawyer_sim"
 
     @property
-    def worlds(self) -> tuple[str, ...]:
-        """The tasks in whose worlds anything is shown."""
+    def named(self) -> tuple[str, ...]:
+        """The tasks that it names, for whatever."""
         return tuple(dict.fromkeys((*self.tasks, *self.half_open, *self.redirected)))
 
 
@@ -109,7 +109,7 @@ def _half_open(plan: Plan, task: str, index: int) -> Take:
 
 
 def _redirected(plan: Plan, world: str, index: int) -> Take:
-    """In the very room of a plain episode, so that the room does not tell where to drive, and the sentence must."""
+    """In the room of the plain episode of that number: where that is shown too, a room does not tell where to drive."""
     plain = _plain(plan, world, index)
     others = [thing for thing in sorted(draw_room(world, plain.variation).things) if thing != thing_of(world)]
     told = int(np.random.default_rng(plain.seed).integers(len(others)))

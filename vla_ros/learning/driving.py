@@ -107,8 +107,8 @@ class _Run:
 def demonstrate_driving(robot: BaseRobot, take: Take, limits: Limits) -> Demonstration:
     """Run the driver from a reset until a little after success, or to the end. Raises SimError, PolicyError.
 
-    Where what is done is not what the world is about it drives to that first, and is told so on its way: who imitates
-    it must not take what it happens to drive to for what it was told.
+    Where another task is done than the room's own the base sets out for the room's thing, and is told of the other one
+    on its way: who imitates it must not take what stands ahead for what is meant.
     """
     rng = np.random.default_rng((take.seed, take.variation.index))
     robot.reset(take.world, take.variation, take.scene)

@@ -44,7 +44,8 @@ class Experience:
     as recorded. places: (N, 9) [m], where the task's two things and its goal are. places_known: (N, 9) bool.
     is_pushed: (N,) bool. worth: (N,), how much a chunk that begins at a frame counts; 0 where nothing is to be learned.
     is_start: (N,) bool, whether a chunk may begin at it. episodes: (N,), which one a frame belongs to. tasks: of each
-    episode; where it is none of the simulator's, the sentence. subtasks: (N,), what each frame is a part of, in words,
+    episode; where it is none of the simulator's, the sentence. worlds: where each
+    episode was; "" where nobody knows. subtasks: (N,), what each frame is a part of, in words,
     "" where nobody knows. outcomes: of each episode: SUCCESS, FAILURE or UNKNOWN. labels: of tasks beside the chunk.
     """
 
@@ -59,6 +60,7 @@ class Experience:
     is_start: NDArray[np.bool_]
     episodes: NDArray[np.int64]
     tasks: tuple[str, ...]
+    worlds: tuple[str, ...]
     subtasks: NDArray[np.str_]
     outcomes: NDArray[np.int64]
     labels: Labels
@@ -199,6 +201,7 @@ def joined(parts: Sequence[Experience]) -> Experience:
         is_start=np.concatenate([part.is_start for part in parts]),
         episodes=np.concatenate([part.episodes + start for part, start in zip(parts, starts, strict=False)]),
         tasks=tuple(task for part in parts for task in part.tasks),
+        worlds=tuple(world for part in parts for world in part.worlds),
         subtasks=np.concatenate([part.subtasks for part in parts]),
         outcomes=np.concatenate([part.outcomes for part in parts]),
         labels=joined_labels([part.labels for part in parts]),

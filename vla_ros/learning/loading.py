@@ -31,7 +31,7 @@ from vla_ros.types import Frame
 
 _CACHE = ".decoded"
 _COLUMNS = ("observation.state", "observation.environment_state", "action", "is_perturbed", SUBTASK_INDEX)
-_FACTS = ("metaworld_task", "success", "scene")
+_FACTS = ("metaworld_task", "world", "variation", "success", "scene")
 _RECORDED_COLUMNS = ("observation.state", "action", IS_INTERVENTION, IS_BETWEEN)
 _RECORDED_FACTS = (OUTCOME,)
 _OUTCOMES = {"success": SUCCESS, "failure": FAILURE}  # what else is said of a recording is not known
@@ -106,6 +106,7 @@ def _demonstrated(dataset: Dataset) -> dict[str, Any]:
         "worth": np.array([bool(fact["success"]) for fact in facts])[episodes].astype(np.float32),
         "is_start": np.ones(len(episodes), bool),
         "tasks": tasks,
+        "worlds": tuple(f"{fact['world']} {fact['variation']}" for fact in facts),
         "subtasks": np.array(dataset.schema.subtasks)[dataset.column(SUBTASK_INDEX)],
         "outcomes": np.array([SUCCESS if fact["success"] else FAILURE for fact in facts]),
         "labels": labels_of(dataset, np.array(tasks)[episodes]),
@@ -125,6 +126,7 @@ def _recorded(dataset: Dataset, weights: Weights) -> dict[str, Any]:
         "worth": np.where(dataset.column(IS_INTERVENTION), weights.human, of_policy).astype(np.float32),
         "is_start": ~dataset.column(IS_BETWEEN),
         "tasks": tuple(sentences.known_task(episode.task) or episode.task for episode in dataset.episodes),
+        "worlds": ("",) * len(dataset.episodes),
         "subtasks": np.full(len(episodes), ""),
         "outcomes": np.array([_OUTCOMES.get(str(episode.facts[OUTCOME]), UNKNOWN) for episode in dataset.episodes]),
         "labels": no_labels(len(episodes)),

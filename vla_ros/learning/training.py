@@ -56,28 +56,40 @@ class Split:
 
 
 def split(experience: Experience, share: float, with_failures: bool = False) -> Split:
-    """Hold out a share of each task's good episodes, at least one. Raises LearningError if nothing is left.
+    """Hold out a share of each task's good episodes, at least one, and what else there is of their worlds: who has seen
+    one knows his way there. Raises LearningError if nothing is left.
 
     An episode is good if there is anything to learn from it. with_failures: the others are shown in training, too, of
     which nobody learns how to act, but how it ends; where there are at least 2 the same share of them is held out.
     """
-    rng = np.random.default_rng(_HELD_OUT_SEED)
-    held_out = np.zeros(len(experience.tasks), bool)
     good = experience.is_learned_from
     is_good = np.bincount(experience.episodes, weights=good, minlength=len(experience.tasks)) > 0
-    for task in sorted(set(experience.tasks)):
-        mine = np.array([i for i, name in enumerate(experience.tasks) if name == task and is_good[i]])
-        if len(mine) < 2:
-            raise LearningError(f"{len(mine)} good episodes of '{task}' are too few to learn from; 2 are needed")
-        held_out[_share_of(mine, share, rng)] = True
     failed = experience.is_failure & ~is_good[experience.episodes] & with_failures
-    failures = np.unique(experience.episodes[failed])
-    if len(failures) > 1:
-        held_out[_share_of(failures, share, rng)] = True
+    held_out = _held_out(experience, is_good, np.unique(experience.episodes[failed]), share)
     frames = np.arange(len(experience))
     unseen = held_out[experience.episodes]
     shown = good | experience.is_failure if with_failures else good
     return Split(frames[shown & ~unseen], frames[good & unseen], frames[failed & unseen])
+
+
+def _held_out(
+    experience: Experience, is_good: NDArray[np.bool_], failures: NDArray[np.int64], share: float
+) -> NDArray[np.bool_]:
+    """Which episodes are. is_good: of each; failures: of which some are, too. -> (episodes,)"""
+    rng = np.random.default_rng(_HELD_OUT_SEED)
+    held_out = np.zeros(len(experience.tasks), bool)
+    good = {task: is_good & (np.array(experience.tasks) == task) for task in sorted(set(experience.tasks))}
+    for task, mine in good.items():
+        if mine.sum() < 2:
+            raise LearningError(f"{mine.sum()} good episodes of '{task}' are too few to learn from; 2 are needed")
+        held_out[_share_of(np.flatnonzero(mine), share, rng)] = True
+    if len(failures) > 1:
+        held_out[_share_of(failures, share, rng)] = True
+    held_out |= np.isin(experience.worlds, [world for world in np.array(experience.worlds)[held_out] if world])
+    for task, mine in good.items():
+        if not (mine & ~held_out).any():
+            raise LearningError(f"every episode of '{task}' is in a world that is held out; more worlds are needed")
+    return held_out
 
 
 def _share_of(episodes: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -115,7 +115,10 @@ class BaseRobot(DrawnRobot):
         self.touched: frozenset[str] = frozenset()
 
     def send_to(self, task: str) -> None:
-        """From now on it is about another thing of this room, on a way that begins here. Raises SimError."""
+        """From now on it is about another thing of this room, on a way that begins here.
+
+        Raises SimError where the room has no such thing, and PolicyError for what is no task.
+        """
         thing = thing_of(task)
         if thing not in self._room.things:
             there = ", ".join(THINGS[other] for other in sorted(self._room.things))
