@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from sweeping_policy import SPEED_M_S
 
 from vla_ros import cli
 from vla_ros.data.reader import Dataset
+from vla_ros.replay.recording import Recording
+from vla_ros.replay.topics import deserialize
 from vla_ros.types import NS_PER_S
 
 UP_M_S, HELD_S = 0.1, 1.5
@@ -35,6 +39,16 @@ def listeners(rig: Rig) -> list[int]:
 def await_ros_time(rig: Rig, seconds: float) -> None:
     end_ns = rig.records.ros_ns(time.monotonic_ns()) + round(seconds * NS_PER_S)
     wait_for(lambda: rig.records.ros_ns(time.monotonic_ns()) >= end_ns, 10.0 * seconds, "simulated time passes")
+
+
+def human_in_command_s(bag: Path) -> float:
+    """By the guard's own traces, ROS time: a busy machine may silence teleop before it is handed back."""
+    recording = Recording(bag)
+    [topic] = [name for name in recording.types if name.endswith("guard/trace")]
+    messages = (deserialize(message.data, recording.types[topic]) for message in recording.messages([topic]))
+    ticks = [json.loads(message.data) for message in messages]
+    spans_ns = [after["ros_ns"] - tick["ros_ns"] for tick, after in pairwise(ticks) if tick["source"] == "teleop"]
+    return sum(spans_ns) / NS_PER_S
 
 
 def test_a_takeover_over_dds_becomes_data_that_marks_the_human(
@@ -62,7 +76,9 @@ def test_a_takeover_over_dds_becomes_data_that_marks_the_human(
     assert {episode.task for episode in dataset.episodes} == {SENTENCE}
     assert len(dataset.episodes) >= 2, "what the policy did while it had to look anew is no demonstration"
     human = dataset.column("is_intervention")
-    assert abs(int(human.sum()) - HELD_S * dataset.fps) <= 4
+    held_s = human_in_command_s(bag)
+    assert 0.4 < held_s < HELD_S + 0.4
+    assert abs(int(human.sum()) / dataset.fps - held_s) <= 0.4, said
     speed = np.linalg.norm(velocity := dataset.column("action")[:, 7:10], axis=1)
     # By the simulation's clock, which a busy machine makes uneven.
     np.testing.assert_allclose(np.median(velocity[human], axis=0), [0.0, 0.0, UP_M_S], atol=0.05)
