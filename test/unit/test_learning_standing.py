@@ -27,6 +27,7 @@ from vla_ros.learning.loading import load_experience, open_datasets
 from vla_ros.learning.logs import read_log
 from vla_ros.learning.recipe import build_recipe
 from vla_ros.learning.usual import measure_usual
+from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.model.surprise import Calibration
 from vla_ros.model.vla import VLAModel
@@ -105,6 +106,20 @@ def test_it_acts_as_before_bit_for_bit(trunk: Path, grown: Path) -> None:
     assert torch.equal(*acted)
 
 
+def test_what_reads_the_instruction_stays_as_it_was_drawn_if_all_but_that_is_trained(
+    folder: Path, data: Path, trunk: Path
+) -> None:
+    training_program.run(recipe(folder, data, trains="all but language"), folder / "deaf")
+    alike, others = (load_file(path / "last" / "model.safetensors") for path in (folder / "deaf", trunk.parent))
+    config = load_checkpoint(trunk).model.config
+    torch.manual_seed(0)
+    drawn = VLAModel(config, ActionStatistics.identity(), ActionStatistics.identity()).state_dict()
+    language = [name for name in alike if name.startswith("language.")]
+    assert language and all(torch.equal(alike[name], drawn[name]) for name in language)
+    assert not all(torch.equal(others[name], drawn[name]) for name in language)
+    assert any(not torch.equal(alike[name], drawn[name]) for name in alike if name.startswith("state_encoder."))
+
+
 def test_what_is_usual_is_measured_when_it_has_learned_and_no_alarm_is_set(grown: Path) -> None:
     reasoning = load_checkpoint(grown).model.reasoning
     assert reasoning.usual_miss is not None and reasoning.usual_view is not None
@@ -159,7 +174,7 @@ def test_a_training_of_the_parts_goes_on_where_it_was_and_ends_the_same(
             {"model": {**TINY_MODEL, "reasoning": "all", "subtasks": ["push"]}},
             "do not plan, model.reasoning is all: choose foresee",
         ),
-        ({"trains": "value"}, "trains: is 'value'; choices: all, reasoning"),
+        ({"trains": "value"}, "trains: is 'value'; choices: all, all but language, reasoning"),
     ],
 )
 def test_what_cannot_be_trained_beside_is_refused(changes: dict[str, Any], words: str) -> None:

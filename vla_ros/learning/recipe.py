@@ -64,21 +64,22 @@ class Recipe:
     """One training.
 
     data: folders of datasets. model: the network. start: a checkpoint of that network to go on from, a folder or the
-    name of one that comes with the package; without, the seed decides its weights. trains: "reasoning" for the parts
-    that reason alone, which the checkpoint may lack; the rest of its network stays as it is. contract: of the robot it
-    is for, by name or file. steps: of the optimiser, on batch_size samples each. learning_rate is reached after
-    warmup_steps and falls as a cosine to 2 % of itself. ema: how much of the averaged weights each step keeps. clip:
-    largest norm of the gradient. alignment, grounding, reasoning: weights of these losses beside the action's, the last
-    one of all that the parts that reason have. checkpoint_steps: how often what a resume needs is written.
-    intervention_weight: how much a chunk counts that a human began in a recording of the robot, beside 1 of a
-    demonstration. policy_weight: the same of a policy; at 0 nothing that a policy did is learned, which is human-gated
-    DAgger (Kelly et al., "HG-DAgger: interactive imitation learning with human experts", 2019).
+    name of one that comes with the package; without, the seed decides its weights. trains: "all"; "all but language",
+    where what reads the instruction stays as it begins; "reasoning" for the parts that reason alone, which the
+    checkpoint may lack: the rest of its network stays as it is. contract: of the robot it is for, by name or file.
+    steps: of the optimiser, on batch_size samples each. learning_rate is reached after warmup_steps and falls as a
+    cosine to 2 % of itself. ema: how much of the averaged weights each step keeps. clip: largest norm of the gradient.
+    alignment, grounding, reasoning: weights of these losses beside the action's, the last one of all that the parts
+    that reason have. checkpoint_steps: how often what a resume needs is written. intervention_weight: how much a chunk
+    counts that a human began in a recording of the robot, beside 1 of a demonstration. policy_weight: the same of a
+    policy; at 0 nothing that a policy did is learned, which is human-gated DAgger (Kelly et al., "HG-DAgger:
+    interactive imitation learning with human experts", 2019).
     """
 
     data: tuple[str, ...]
     model: VLAConfig
     start: str | None = None
-    trains: Literal["all", "reasoning"] = "all"
+    trains: Literal["all", "all but language", "reasoning"] = "all"
     contract: str = "sawyer_sim"
     seed: int = 0
     steps: Count = 4000

@@ -1,4 +1,4 @@
-"""Which part of a network a training changes, all of it, or the parts that reason, on a trunk that stands; how fast."""
+"""Which part of a network a training changes: all, all but what reads the instruction, what reasons; and how fast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vla_ros.model.multi_task import LOG_VARIANCES
 from vla_ros.model.vla import Losses, VLAModel
 from vla_ros.resources import checkpoint_path
 
-_REASONING = "reasoning."
+_REASONING, _LANGUAGE = "reasoning.", "language."
 # A step moves a number by about the rate. From 0 to the logarithm of a loss that falls to 1 % it is far: at the rate of
 # everything else a short training would end before an uncertainty had said anything.
 _UNCERTAINTIES_FASTER = 30.0
@@ -75,6 +75,16 @@ class Everything:
         return frozenset()
 
 
+class AllButLanguage(Everything):
+    """What reads the instruction stays as it was drawn: what a pretrained encoder tells apart, projected at random, is
+    still told apart. Trained on few sentences of few kinds it may come to tell hardly any of them from each other.
+    """
+
+    def parameters(self, model: VLAModel) -> Mapping[str, nn.Parameter]:
+        """See Trained."""
+        return {name: value for name, value in super().parameters(model).items() if not name.startswith(_LANGUAGE)}
+
+
 class ReasoningAlone:
     """The parts that reason. What is before them is not touched, and does what it does on a robot."""
 
@@ -106,9 +116,16 @@ class ReasoningAlone:
         return frozenset(("reasoning",))
 
 
+_TRAINED: Mapping[str, type[Trained]] = {
+    "all": Everything,
+    "all but language": AllButLanguage,
+    "reasoning": ReasoningAlone,
+}
+
+
 def trained_of(recipe: Recipe) -> Trained:
     """As the recipe says."""
-    return ReasoningAlone() if recipe.trains == "reasoning" else Everything()
+    return _TRAINED[recipe.trains]()
 
 
 def begun_from(start: str, recipe: Recipe) -> VLAModel:
