@@ -84,12 +84,11 @@ def check_plan(plan: Plan, where: str) -> None:
 
 def takes_of(plan: Plan) -> list[Take]:
     """Every episode of a plan, the tasks taking turns."""
-    queues = [[_plain(plan, task, plan.first + turn) for turn in range(count)] for task, count in plan.tasks.items()]
-    queues += [
-        [_half_open(plan, task, plan.first + turn) for turn in range(count)] for task, count in plan.half_open.items()
-    ]
-    queues += [
-        [_redirected(plan, task, plan.first + turn) for turn in range(count)] for task, count in plan.redirected.items()
+    kinds = (_plain, plan.tasks), (_half_open, plan.half_open), (_redirected, plan.redirected)
+    queues = [
+        [take(plan, task, plan.first + turn) for turn in range(count)]
+        for take, counts in kinds
+        for task, count in counts.items()
     ]
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
