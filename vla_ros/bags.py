@@ -29,9 +29,11 @@ try:
         QosTime,
     )
     from rosbags.interfaces import Qos as BagQos
-    from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
+    from rosbags.rosbag2 import Reader, StoragePlugin, WriterError
     from rosbags.rosbag2.metadata import parse_qos
     from rosbags.rosbag2.storage_mcap import McapWriter
+
+    from vla_ros.bag_checksums import ChecksummedWriter
 except ImportError as _error:
     raise BagError(f"{NEEDED} ({_error})") from _error
 
@@ -87,7 +89,7 @@ class BagWriter:
                 "or delete it"
             )
         # rosbags names the file after its folder, so the folder has its final name from the start. Version 9: Jazzy's.
-        self._writer = Writer(self._part / output.name, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer = ChecksummedWriter(self._part / output.name, version=9, storage_plugin=StoragePlugin.MCAP)
         try:
             self._writer.open()
         except OSError as error:

@@ -156,8 +156,18 @@ def test_a_truncated_bag_is_read_up_to_the_damage_which_is_told(
     assert recording.damage.startswith(f"bag.mcap is damaged and was read up to {after_s:.3f} s of the bag: ")
 
 
-def test_a_spoilt_place_in_a_bag_is_told(tmp_path: Path) -> None:
+def test_flipped_bits_are_noticed_in_bags_of_our_own(tmp_path: Path) -> None:
     (file,) = mcap(tmp_path / "bag").glob("*.mcap")
+    data = bytearray(file.read_bytes())
+    data[data.index(b"word 119 ") + 500] ^= 1
+    file.write_bytes(data)
+    recording = Recording(tmp_path / "bag")
+    assert list(recording.messages(["/said"])) == ALL[:100]
+    assert recording.damage == "bag.mcap is damaged and was read up to 0.990 s of the bag: Chunk checksum mismatch."
+
+
+def test_a_spoilt_place_in_a_bag_without_checksums_is_told(tmp_path: Path) -> None:
+    (file,) = rosbags(tmp_path / "bag", StoragePlugin.MCAP).glob("*.mcap")
     data = bytearray(file.read_bytes())
     place = data.index(b"word 119 ")
     data[place + 1020 : place + 1040] = b"\xff" * 20

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from vla_ros.types import NS_PER_S
 
 try:
     import zstandard
+    from mcap.exceptions import EndOfFile
     from mcap.reader import NonSeekingReader
     from rosbags.rosbag2 import Reader
 except ImportError as _error:
@@ -77,8 +79,14 @@ _DAMAGE = (Exception,)
 
 
 def _damage(file: Path, after_s: float, error: Exception) -> str:
-    sentence = " ".join(str(error).split()) or type(error).__name__
-    return f"{file.name} is damaged and was read up to {after_s:.3f} s of the bag: {sentence}"
+    return f"{file.name} is damaged and was read up to {after_s:.3f} s of the bag: {_why(error)}"
+
+
+def _why(error: Exception) -> str:
+    """What a library says, in words that help; those of a parser that came upon the end too early do not."""
+    if isinstance(error, (EndOfFile, EOFError, struct.error)):
+        return "it ends too early"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _contents(path: Path) -> _Contents:
@@ -88,14 +96,14 @@ def _contents(path: Path) -> _Contents:
         raise BagError(f"there is no bag {path}{hint}")
     if (path / _METADATA).is_file():
         return _described(path)
-    files = [path] if path.is_file() else sorted(_files_below(path), key=_natural)
+    files = [path] if path.is_file() else sorted(_files_in(path), key=_natural)
     if not files or (path.is_file() and _storage_suffix(path) is None):
         raise BagError(f"{path} is no bag: a folder with {_METADATA}, or {' or '.join(_SUFFIXES)} files, is one")
     return _scanned(path, files)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    yield from (file for file in folder.rglob("*") if file.is_file() and _storage_suffix(file))
+def _files_in(folder: Path) -> Iterator[Path]:
+    yield from (file for file in folder.iterdir() if file.is_file() and _storage_suffix(file))
 
 
 def _storage_suffix(file: PurePath) -> str | None:
@@ -171,7 +179,7 @@ def _opened(file: Path) -> Iterator[_Storage]:
             reader.open()
         except _DAMAGE as error:
             if plain.suffix != ".mcap":
-                raise BagError(f"cannot read {file}: {error}") from error
+                raise BagError(f"cannot read {file}: {_why(error)}") from error
             yield _without_index(plain)
             return
         try:
@@ -198,7 +206,7 @@ def _without_index(file: Path) -> _Storage:
             start_ns, end_ns = min(start_ns, stamp_ns), max(end_ns, stamp_ns)
     except _DAMAGE as error:
         if not types:
-            raise BagError(f"cannot read {file}: {error}") from error
+            raise BagError(f"cannot read {file}: {_why(error)}") from error
     return _Storage(file, None, types, start_ns, end_ns)
 
 
