@@ -73,12 +73,20 @@ def from_bag(contract: Path, output: Path, *arguments: Path | str) -> int:
     return cli.main(["dataset", "from-bag", *map(str, arguments), "--output", str(output), "--contract", str(contract)])
 
 
+def test_the_bags_of_a_folder_are_recordings_of_their_own(contract: Path, tmp_path: Path) -> None:
+    for name in ("try1", "try2"):
+        bag(tmp_path / "bags" / name, Recording(2.0, human_from(0.95, 1.3)))
+    assert from_bag(contract, tmp_path / "data", tmp_path / "bags") == 0
+    dataset = Dataset.open(tmp_path / "data")
+    assert [episode.facts["bag"] for episode in dataset.episodes] == ["try1", "try2"]
+
+
 def test_a_recording_becomes_what_it_shows(contract: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = bag(tmp_path / "try1", Recording(2.0, human_from(0.95, 1.3)))
     assert from_bag(contract, tmp_path / "data", path) == 0
     said = capsys.readouterr().out
-    assert "try1: 1 episodes, 19 frames (1.9 s); a human took over 1 times, for 3 frames" in said
-    assert f"{tmp_path / 'data'}: 1 episodes, 19 frames at 10 Hz" in said
+    assert "try1: 1 episode, 19 frames (1.9 s); a human took over 1 time, for 3 frames" in said
+    assert f"{tmp_path / 'data'}: 1 episode, 19 frames at 10 Hz" in said
     dataset = Dataset.open(tmp_path / "data")
     (episode,) = dataset.episodes
     assert episode.task == "push the puck"
@@ -159,8 +167,8 @@ def test_what_is_left_out_is_counted(contract: Path, tmp_path: Path, capsys: pyt
     path = bag(tmp_path / "bag", Recording(3.0, source), more=broken)
     assert from_bag(contract, tmp_path / "data", path) == 0
     said = capsys.readouterr().out
-    assert "1 episodes, 19 frames" in said
-    assert "left out: 1 episodes that are too short, of 3 frames" in said
+    assert "1 episode, 19 frames" in said
+    assert "left out: 1 too short episode, 3 frames" in said
     assert "gaps: nobody in command (1); messages refused: ee_pose: wrong_frame (1)" in said
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.commands.values import count
+from vla_ros.commands.values import count, counted
 from vla_ros.errors import LearningError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def add_parser(actions: Any) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="a rosbag2 folder, or an .mcap or .db3 file")
+    parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="a bag, or a folder of bags")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the dataset")
     parser.add_argument("--contract", default="sawyer_sim", help="of the robot that was recorded (sawyer_sim)")
     parser.add_argument("--rate", type=count, metavar="HZ", help="frames per second (that of the slowest camera)")
@@ -73,9 +73,12 @@ def add_recordings(paths: Sequence[Path], output: Path, plan: Plan, namespace: s
     from vla_ros.learning.recorded.columns import schema_of
     from vla_ros.learning.recorded.episodes import Harvest
     from vla_ros.recorded_samples import RecordedSamples
+    from vla_ros.replay.finding import find_bags
     from vla_ros.replay.recording import Recording
 
-    bags = [RecordedSamples(Recording(path), plan, namespace) for path in paths]
+    bags = [RecordedSamples(Recording(path), plan, namespace) for path in find_bags(paths).values()]
+    if plan.fps > (camera_hz := type(plan).at_camera_rate(plan.contract).fps):
+        sys.stdout.write(f"between pictures, which come at {camera_hz} Hz, frames at {plan.fps} Hz have the last one\n")
     total = Harvest()
     with DatasetWriter(output, schema_of(plan)) as writer:
         for bag in bags:
@@ -85,7 +88,7 @@ def add_recordings(paths: Sequence[Path], output: Path, plan: Plan, namespace: s
         held, frames = len(writer.facts), writer.frames
     if total.episodes == 0:
         raise LearningError(f"there is no episode in {', '.join(map(str, paths))}: {_causes(total)}")
-    sys.stdout.write(f"{output}: {held} episodes, {frames:,} frames at {plan.fps} Hz\n")
+    sys.stdout.write(f"{output}: {counted(held, 'episode')}, {counted(frames, 'frame')} at {plan.fps} Hz\n")
 
 
 def _add(bag: RecordedSamples, writer: DatasetWriter) -> Harvest:
@@ -130,13 +133,15 @@ def _progress(bag: RecordedSamples) -> Iterator[Progress]:
 
 def _lines(bag: RecordedSamples, harvest: Harvest, fps: int) -> Iterator[str]:
     yield (
-        f"{bag.recording.path}: {harvest.episodes} episodes, {harvest.frames:,} frames ({harvest.frames / fps:.1f} s); "
-        f"a human took over {harvest.takeovers} times, for {harvest.human_frames:,} frames"
+        f"{bag.recording.path}: {counted(harvest.episodes, 'episode')}, {counted(harvest.frames, 'frame')} "
+        f"({harvest.frames / fps:.1f} s); a human took over {counted(harvest.takeovers, 'time')}, for "
+        f"{counted(harvest.human_frames, 'frame')}"
     )
     if not bag.has_trace:
         yield "  without guard/trace: who was in command is guessed, and braking may count as a command"
     if harvest.short_episodes:
-        yield f"  left out: {harvest.short_episodes} episodes that are too short, of {harvest.short_frames} frames"
+        short = counted(harvest.short_episodes, "too short episode")
+        yield f"  left out: {short}, {counted(harvest.short_frames, 'frame')}"
     if harvest.gaps or harvest.refused:
         yield f"  {_causes(harvest)}"
     if bag.recording.damage is not None:

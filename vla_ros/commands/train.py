@@ -45,7 +45,12 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("recipe", help="a YAML file, or the name of one in config/training/")
     parser.add_argument("--output", type=Path, help="folder of the results (runs/train-<recipe>)")
     parser.add_argument(
-        "--bags", nargs="+", type=Path, default=[], metavar="BAG", help="recordings to learn from as well"
+        "--bags",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="BAG",
+        help="recordings, or folders of them, to learn from too",
     )
     parser.add_argument("--namespace", default="", metavar="NS", help="of the robot's topics in the recordings")
     parser.add_argument("--threads", type=count, metavar="N", help="of the CPU (one per core)")

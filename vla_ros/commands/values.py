@@ -19,6 +19,11 @@ def natural(text: str) -> int:
     return _whole(text, 0)
 
 
+def counted(number: int, thing: str) -> str:
+    """In words: 1 frame, 1,200 frames."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def positive(text: str) -> float:
     """A number above 0."""
     try:
