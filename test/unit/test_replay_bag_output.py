@@ -31,7 +31,7 @@ from vla_ros.replay.bag_output import (
     write_bag,
 )
 from vla_ros.replay.decision_log import gather
-from vla_ros.replay.decisions import Replayed
+from vla_ros.replay.decisions import Replayed, in_order
 from vla_ros.replay.judging.action_errors import chunks_of
 from vla_ros.replay.recording import Recording
 from vla_ros.replay.run import Replay, Terms
@@ -54,7 +54,7 @@ def replayed(bag: Path) -> Replayed:
 @pytest.fixture(scope="module")
 def output(bag: Path, replayed: Replayed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bags") / "replayed"
-    write_bag(path, replayed, Recording(bag), with_inputs=True)
+    write_bag(path, in_order(replayed), small_contract(), Recording(bag), with_inputs=True)
     return path
 
 
@@ -140,7 +140,7 @@ def test_decisions_are_received_by_the_recorders_clock(output: Path) -> None:
 def test_without_inputs_and_in_a_namespace_there_are_only_decisions(
     bag: Path, replayed: Replayed, tmp_path: Path
 ) -> None:
-    write_bag(tmp_path / "bag", replayed, Recording(bag), namespace="robot1")
+    write_bag(tmp_path / "bag", in_order(replayed), small_contract(), Recording(bag), namespace="robot1")
     with BagReader(tmp_path / "bag") as reader:
         assert {name: topic.type for name, topic in reader.topics.items()} == {
             f"/robot1/{name}": type_ for name, type_ in TOPICS.items()
@@ -162,7 +162,7 @@ def test_others_read_it_by_the_definitions_in_it(output: Path) -> None:
 
 def test_a_bag_is_not_written_over(output: Path, bag: Path, replayed: Replayed) -> None:
     with pytest.raises(BagError, match="exists already"):
-        write_bag(output, replayed, Recording(bag))
+        write_bag(output, in_order(replayed), small_contract(), Recording(bag))
 
 
 def test_the_clock_goes_between_what_was_received_and_on_beyond_it() -> None:
@@ -173,7 +173,7 @@ def test_the_clock_goes_between_what_was_received_and_on_beyond_it() -> None:
 
 
 def test_the_clock_of_a_bag_is_that_of_its_measured_poses(bag: Path, replayed: Replayed) -> None:
-    clock = clock_of(Recording(bag), replayed, "")
+    clock = clock_of(Recording(bag), small_contract(), "")
     with BagReader(bag) as reader:
         assert [message.stamp_ns for message in reader.messages(["/ee_pose"])] == sorted(clock.received_ns.tolist())
     assert (np.diff(clock.stamps_ns) > 0).all()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -28,9 +30,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def replay(place: Path, output: Path, *words: str, policy: Sequence[str] = LIGHT) -> int:
+def replay(place: Path, output: Path, *words: str, policy: Sequence[str] = LIGHT, contract: Path | None = None) -> int:
     """The command on the live run; returns its exit status."""
-    given = ("replay", str(place / "lived"), "--contract", str(place / "robot.yaml"), "--output", str(output))
+    robot = contract or place / "robot.yaml"
+    given = ("replay", str(place / "lived"), "--contract", str(robot), "--output", str(output))
     try:
         return cli.main((*given, *policy, *words))
     except SystemExit as end:  # argparse's own
@@ -119,6 +122,54 @@ def test_what_cannot_be_measured_fails(place: Path, tmp_path: Path, capsys: pyte
     assert "could not be measured" in said(capsys)
 
 
+def test_a_policy_that_is_never_in_command_passes_no_gate(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = ("stops", "latches", "near_misses", "policy_failures", "gripper_missed")
+    gates = [word for name in counts for word in ("--fail-on", f"{name}>0")]
+    assert replay(place, tmp_path / "out", "--to", "0.05", *gates) == 1
+    text = said(capsys)
+    assert text.count("could not be measured") == len(counts)
+    assert "nothing was measured: the policy was not told to do anything" in text
+
+
+def test_damage_is_told_where_the_verdict_is(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torn = tmp_path / "torn"
+    shutil.copytree(place / "lived", torn / "lived")
+    (file,) = (torn / "lived").glob("*.mcap")
+    os.truncate(file, file.stat().st_size // 2)
+    gates = ("--fail-on", "stops>0", "--fail-on", "damaged>0", "--junit", str(tmp_path / "r.xml"))
+    assert replay(torn, tmp_path / "out", *gates, contract=place / "robot.yaml") == 1
+    text = said(capsys)
+    assert "  damaged: lived.mcap is damaged and was read up to " in text
+    assert "FAILED  not damaged>0: damaged is 1 bags" in text and "passed  not stops>0" in text
+    told = ElementTree.parse(tmp_path / "r.xml").findtext("testsuite/system-out")
+    assert told is not None and told.startswith("damaged: lived.mcap is damaged")
+    facts = json.loads((tmp_path / "out" / "measured.json").read_text())
+    assert 0.0 < facts["duration_s"] < 1.2
+
+
+def test_what_an_earlier_run_said_does_not_stand_for_one_that_failed(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--fail-on", "stops>0", "--junit", str(tmp_path / "r.xml"))
+    assert replay(place, tmp_path / "out", *words) == 0
+    assert replay(place, tmp_path / "out", *words, "--from", "100") == 2
+    assert "there is nothing from 100" in refused(capsys)
+    root = ElementTree.parse(tmp_path / "r.xml").getroot()
+    assert (root.get("tests"), root.get("failures")) == ("1", "1")
+    assert json.loads((tmp_path / "out" / "replay.json").read_text())["status"] == 2
+    assert replay(place, tmp_path / "out", *words, "--from", "100", "--json") == 2
+    assert "nothing from 100" in json.loads(said(capsys))["bags"][0]["failure"]
+
+
+def test_the_golden_of_one_bag_may_lie_in_a_folder(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "golden").mkdir()
+    assert replay(place, tmp_path / "out", "--golden", str(tmp_path / "golden"), "--update-golden") == 0
+    assert [path.name for path in (tmp_path / "golden").iterdir()] == ["lived.jsonl"]
+    assert replay(place, tmp_path / "out", "--golden", str(tmp_path / "golden")) == 0
+
+
 def test_json_and_junit_tell_the_same(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     junit = tmp_path / "ci" / "replay.xml"
     words = ("--fail-on", "stops>0", "--fail-on", "position_error_p95>=0", "--json", "--junit", str(junit))
@@ -151,11 +202,13 @@ def test_a_part_of_a_bag_at_another_latency(place: Path, tmp_path: Path, capsys:
         (("--latency", "soon"), "neither recorded, nor measured, nor seconds"),
         (("--from", "-1"), "is not a time in the bag"),
         (("--from", "2", "--to", "3"), "there is nothing from 2 to 1.4"),
+        (("--from", "1", "--to", "0.5"), "an interval begins before it ends"),
+        (("--junit", "."), ". is a folder; a file is to be written there"),
         (("--update-golden",), "--update-golden needs --golden"),
         (("--golden", "g", "--latency", "measured"), "never the same twice"),
         (("--threads", "2"), "--threads is for the network of a --checkpoint"),
         (("--option", "gain"), "is not of the form key=value"),
-        (("--checkpoint", "mt10"), "say who decides"),
+        (("--checkpoint", "mt10"), "--policy NAME, not both"),
         (("--against", "nobody"), "no checkpoint of the package's"),
         (("--with-inputs",), "--with-inputs is for the bag"),
         (("--namespace", "arm1"), "lacks /arm1/"),

@@ -13,8 +13,9 @@ from live_runs import LiveRun
 from replay_policies import write_small_contract
 
 from vla_ros import cli
-from vla_ros.errors import ReplayError
+from vla_ros.errors import BagError, ReplayError
 from vla_ros.replay.finding import find_bags
+from vla_ros.replay.recording import Recording
 
 NAMES = ("one", "three", "two")
 
@@ -87,6 +88,24 @@ def test_a_bag_that_cannot_be_read_is_told_of_and_the_others_are_replayed(
     assert 'testsuite name="spoilt"' in (tmp_path / "r.xml").read_text()
 
 
+def test_what_is_damaged_is_told_by_name_and_what_all_have_once(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bags = tmp_path / "bags"
+    shutil.copytree(place / "bags", bags)
+    (file,) = (bags / "two").glob("*.mcap")
+    os.truncate(file, file.stat().st_size // 2)
+    assert replay(place, tmp_path / "out", "--fail-on", "damaged>0", "--junit", str(tmp_path / "r.xml"), bags=bags) == 1
+    text = capsys.readouterr().out
+    assert text.count("two: damaged: two.mcap is damaged and was read up to ") == 1
+    assert "two: damaged: two.mcap" in (tmp_path / "r.xml").read_text()
+
+
+def test_a_folder_of_bags_is_no_bag(place: Path) -> None:
+    with pytest.raises(BagError, match="is no bag"):
+        Recording(place / "bags")
+
+
 def test_a_process_that_dies_costs_its_bag_only(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +126,7 @@ def test_ctrl_c_leaves_what_is_finished_and_the_same_command_goes_on(
     words = ("--workers", workers, "--option", f"loads={tmp_path / 'loads'}", "--option", f"pid={os.getpid()}")
     assert replay(place, output, *words, policy="interrupting") == 130
     assert "bags are done, and stay so" in capsys.readouterr().err
+    assert not list(output.rglob("*.draft"))
     finished = {path.parent.name for path in output.glob("*/measured.json")}
     assert len(finished) < 3
     before = {name: (output / name / "measured.json").stat().st_mtime_ns for name in finished}

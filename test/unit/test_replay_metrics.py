@@ -31,13 +31,15 @@ from replay_builders import (
 
 from vla_ros.geometry import from_rotation_vector, multiply, rotation_between
 from vla_ros.replay.decision_log import read_log, write_log
-from vla_ros.replay.decisions import Instructed, RecordedCommand, Replayed, ReplyDecision
+from vla_ros.replay.decisions import Instructed, RecordedCommand, Replayed, ReplyDecision, in_order
 from vla_ros.replay.judging.action_errors import over_horizon
 from vla_ros.replay.judging.catalogue import METRICS, measure
 from vla_ros.replay.judging.commands import recorded_track, rows_at
+from vla_ros.replay.judging.judgement import judge
 from vla_ros.replay.judging.samples import Pooled
 from vla_ros.types import GRIPPER, POSITION, QUATERNION, Chunk
 
+NOT_COUNTED_IN_NOTHING = ("stops", "latches", "near_misses", "policy_failures", "gripper_missed", "gripper_extra")
 _ROTATION_VECTOR = st.lists(st.floats(-1.5, 1.5), min_size=3, max_size=3)
 
 
@@ -309,7 +311,26 @@ def test_what_cannot_be_measured_has_no_value() -> None:
     nothing = replace(perfect(), policy=(), guard=(), recorded=())
     metrics = judged(nothing).metrics
     assert metrics["position_error_p95"] is None and metrics["silent"] is None
-    assert metrics["stops"] == 0.0 and metrics["compared_rows"] == 0.0
+    assert metrics["compared_rows"] == 0.0
+    assert all(metrics[name] is None for name in NOT_COUNTED_IN_NOTHING)
+
+
+def test_a_policy_that_never_commands_has_not_been_stopped_zero_times() -> None:
+    replayed = perfect()
+    idle = replace(
+        replayed,
+        policy=tuple(replace(tick, target=None, replies=()) for tick in replayed.policy),
+        guard=tuple(replace(tick, source="nobody", command=None) for tick in replayed.guard),
+    )
+    metrics = judged(idle).metrics
+    assert metrics["silent"] == 1.0
+    assert all(metrics[name] is None for name in NOT_COUNTED_IN_NOTHING)
+
+
+def test_damage_is_counted() -> None:
+    assert judged(perfect()).metrics["damaged"] == 0.0
+    torn = perfect()
+    assert judge(torn.contract, in_order(torn), damage="bag_0.mcap is damaged").metrics["damaged"] == 1.0
 
 
 def test_many_bags_count_by_their_samples() -> None:

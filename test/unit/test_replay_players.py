@@ -183,12 +183,12 @@ def test_a_policy_that_needs_other_views_hears_them_as_they_were_recorded(bag: P
 
 
 def test_what_cannot_be_asked_for_is_refused_in_words(bag: Path, lived: LiveRun, tmp_path: Path) -> None:
-    with pytest.raises(ReplayError, match=r"there is nothing from 4 to 3 s: bag .* is 4\.\d+ s long"):
+    with pytest.raises(ReplayError, match=r"from 4 s to 3 s there is nothing: an interval begins before it ends"):
         replay(terms(bag, from_s=4.0, to_s=3.0))
     with pytest.raises(ReplayError, match="there is nothing from 50 to 4"):
         replay(terms(bag, from_s=50.0))
     with pytest.raises(
-        BagError, match=r"lacks /robot/camera/front/image_raw \(sensor_msgs/msg/Image\), .*; it has /camera"
+        BagError, match=r"lacks /robot/camera/front/image_raw \(sensor_msgs/msg/Image\), .*; in the bag are /camera"
     ):
         replay(terms(bag, namespace="robot"))
     without = lived.write(tmp_path / "without", without=["/camera/front/image_raw", "/policy/trace"])

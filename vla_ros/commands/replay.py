@@ -53,7 +53,7 @@ replay.json and, of each bag, decisions.jsonl (every decision), measured.json an
 
 Exit status: 0 replayed, and nothing failed; 1 a gate failed; 2 wrong arguments, or a bag that cannot be replayed."""
 _OUTPUT_HELP = "of the results (runs/replay/<bag>); of several bags each has a folder in it"
-_GOLDEN_HELP = "decisions must be those of this log, byte for byte; of several bags a folder with <bag>.jsonl for each"
+_GOLDEN_HELP = "decisions must be those of this log, byte for byte; in a folder, and of several bags: <bag>.jsonl"
 _FRESH_HELP = "of several bags, replay those again that were replayed before with the same policy, code and options"
 _THREADS_HELP = "of the CPU, for a checkpoint's network (as live: one less than there are cores; with --workers: 1)"
 _LATENCY_HELP = "of inference: recorded, measured, or seconds (recorded; 0.1 for bags without traces)"
@@ -136,14 +136,32 @@ def _replay(args: argparse.Namespace) -> int:
     orders, output = _orders(args, conditions)
     for order in orders:
         check_order(order)
-    summary = summarize(_performed(args, orders), conditions)
+    _clear(output / _RESULT, args.junit)
+    ended = _performed(args, orders)
+    summary = summarize(ended, conditions)
     text = json.dumps(summary_json(summary), indent=1) + "\n"
     with replacing(output / _RESULT) as draft:
         draft.write_text(text, encoding="utf-8")
     if args.junit is not None:
         write_junit(args.junit, summary.verdicts, time.monotonic() - began_s)
+    if len(ended) == 1 and ended[0].verdict is None and not args.json:
+        raise ReplayError(ended[0].failure)
     sys.stdout.write(text if args.json else f"{summary_words(summary)}{_written(args, summary, output)}")
     return summary.status
+
+
+def _clear(*results: Path | None) -> None:
+    """Take away what an earlier run said, which must not stand for this one if this one is cut short.
+
+    Raises ReplayError for what cannot be written, before anything is replayed.
+    """
+    for path in filter(None, results):
+        if path.is_dir():
+            raise ReplayError(f"{path} is a folder; a file is to be written there")
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ReplayError(f"{path} cannot be written: {error}") from error
 
 
 def _written(args: argparse.Namespace, summary: Summary, output: Path) -> str:
@@ -160,6 +178,7 @@ def _conditions(args: argparse.Namespace) -> tuple[Condition, ...]:
 def _orders(args: argparse.Namespace, conditions: tuple[Condition, ...]) -> tuple[Sequence[Order], Path]:
     """One for each bag, and the folder of all results."""
     from vla_ros.replay.finding import find_bags
+    from vla_ros.replay.golden import golden_of
     from vla_ros.replay.one_bag import Order, Part
     from vla_ros.replay.showing import Shown
 
@@ -173,7 +192,7 @@ def _orders(args: argparse.Namespace, conditions: tuple[Condition, ...]) -> tupl
     for name, bag in bags.items():
         folder = output if is_one else output / name
         made = args.bag_output if is_one or args.bag_output is None else args.bag_output / name
-        golden = args.golden if is_one or args.golden is None else args.golden / f"{name}.jsonl"
+        golden = None if args.golden is None else golden_of(args.golden, name, is_one)
         orders.append(
             Order(
                 name,
@@ -202,7 +221,8 @@ def _subject(args: argparse.Namespace, threads: int) -> Subject:
     from vla_ros.replay.subject import Subject, checkpoint_subject
 
     if (args.checkpoint is None) == (args.policy is None):
-        raise VlaRosError("say who decides: --checkpoint NAME, or --policy NAME")
+        both = "" if args.policy is None else ", not both"
+        raise VlaRosError(f"say who decides: --checkpoint NAME, or --policy NAME{both}")
     given = options(args.option)
     contract = None if args.contract is None else named_file(args.contract)
     if args.checkpoint is not None:
@@ -226,7 +246,7 @@ def _rival(args: argparse.Namespace, threads: int) -> Subject | None:
 
 
 def _performed(args: argparse.Namespace, orders: Sequence[Order]) -> list[Ended]:
-    """All that ended, or what was raised for the only one. Whatever ends this, finished bags stay."""
+    """All that ended. Whatever ends this, finished bags stay."""
     from vla_ros.replay.on_ray import perform_on_ray
     from vla_ros.replay.pool import perform_all
 
@@ -238,10 +258,9 @@ def _performed(args: argparse.Namespace, orders: Sequence[Order]) -> list[Ended]
                 ended.append(one)
                 bar.ended(one)
         except KeyboardInterrupt:
-            sys.stderr.write(f"\ninterrupted; {len(ended)} of {len(orders)} bags are done, and stay so\n")
+            kept = f"; {len(ended)} of {len(orders)} bags are done, and stay so" if len(orders) > 1 else ""
+            sys.stderr.write(f"\ninterrupted{kept}\n")
             raise
-    if len(ended) == 1 and ended[0].verdict is None:
-        raise ReplayError(ended[0].failure)
     return ended
 
 

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from vla_ros.bag_types import define
 from vla_ros.bags import PUBLISHERS_NOTE, BagWriter, Message
+from vla_ros.contract import Contract
 from vla_ros.errors import MessageError
 from vla_ros.interface.inputs import guard_table, policy_table
 from vla_ros.interface.reading import from_stamp
 from vla_ros.replay.bag_messages import DIAGNOSTICS, FLOAT, PATH, POSE, TWIST, Builder
-from vla_ros.replay.decisions import GuardDecision, Replayed
+from vla_ros.replay.decisions import Decision, GuardDecision, PolicyDecision
 from vla_ros.replay.judging.interventions import interventions
 from vla_ros.replay.judging.samples import IntArray
 from vla_ros.replay.recorded_commands import RecordedOutputs
@@ -45,20 +46,27 @@ _OK, _WARNING, _ERROR = 0, 1, 2
 
 
 def write_bag(
-    output: Path, replayed: Replayed, recording: Recording, namespace: str = "", with_inputs: bool = False
+    output: Path,
+    decisions: Iterable[Decision],
+    contract: Contract,
+    recording: Recording,
+    namespace: str = "",
+    with_inputs: bool = False,
 ) -> None:
-    """with_inputs: copy what policy, guard and driver heard, too. Raises BagError, also where output exists."""
+    """decisions: in the order in which they were made; one at a time is in memory. with_inputs: copy what policy, guard
+    and driver heard, too. Raises BagError, also where output exists.
+    """
     names = {name: full_name(name, namespace) for name in TOPICS}
-    sent = RecordedOutputs(recording, replayed.contract, namespace).topics
-    copied = tuple(dict.fromkeys((*_heard(replayed, recording, namespace), *sent))) if with_inputs else ()
-    clock = clock_of(recording, replayed, namespace)
+    sent = RecordedOutputs(recording, contract, namespace).topics
+    copied = tuple(dict.fromkeys((*_heard(contract, recording, namespace), *sent))) if with_inputs else ()
+    clock = clock_of(recording, contract, namespace)
     writer = BagWriter(output)
     for name, type_ in [(names[name], TOPICS[name]) for name in TOPICS] + [
         (name, recording.types[name]) for name in copied
     ]:
         writer.add_topic(name, define(type_))
-    decided = (Message(names[name], clock.received(at_ns), data) for at_ns, name, data in _decided(replayed))
-    for message in heapq.merge(sorted(decided, key=_when), recording.messages(copied) if copied else (), key=_when):
+    decided = (Message(names[name], clock.received(at_ns), data) for at_ns, name, data in _told(decisions, contract))
+    for message in heapq.merge(decided, recording.messages(copied) if copied else (), key=_when):
         writer.write(message)
     if with_inputs:
         guard = full_name("guard", namespace)
@@ -86,59 +94,73 @@ class Clock:
         return int(received[0]) + round(float(late_ns))
 
 
-def clock_of(recording: Recording, replayed: Replayed, namespace: str) -> Clock:
+def clock_of(recording: Recording, contract: Contract, namespace: str) -> Clock:
     """By the measured pose, which every bag has. What is stamped out of order counts for nothing."""
-    topic = full_name(replayed.contract.feedback.ee_pose.topic, namespace)
-    pairs: list[tuple[int, int]] = []
+    topic = full_name(contract.feedback.ee_pose.topic, namespace)
+    stamps, received = array("q"), array("q")
     for message in recording.messages([topic]):
         try:
             stamp_ns = from_stamp(deserialize(message.data, POSE).header.stamp)
         except MessageError:
             continue
-        if not pairs or stamp_ns > pairs[-1][0]:
-            pairs.append((stamp_ns, message.stamp_ns))
-    columns = np.array(pairs, np.int64).reshape(-1, 2)
-    return Clock(columns[:, 0], columns[:, 1])
+        if not stamps or stamp_ns > stamps[-1]:
+            stamps.append(stamp_ns)
+            received.append(message.stamp_ns)
+    return Clock(np.array(stamps, np.int64), np.array(received, np.int64))
 
 
-def _decided(replayed: Replayed) -> Iterator[tuple[int, str, bytes]]:
-    """(ROS time of its tick, topic, serialized message), kind by kind."""
-    builder = Builder(replayed.contract.frames.base)
-    for tick in replayed.guard:
-        if tick.command is not None:
-            yield from _command(builder, replayed, tick)
-    for spoken in replayed.policy:
-        at_ns = spoken.now.ros_ns
-        if spoken.target is not None:
-            yield at_ns, POLICY_POSE, builder.pose(spoken.target.pose, at_ns)
-        for reply in spoken.replies:
-            if (plan := reply.plan) is not None:
-                yield at_ns, PLAN, builder.path(plan)
-    yield from _statuses(builder, replayed)
+def _told(decisions: Iterable[Decision], contract: Contract) -> Iterator[tuple[int, str, bytes]]:
+    """(ROS time of its tick, topic, serialized message)"""
+    builder = Builder(contract.frames.base)
+    statuses = _Statuses(builder)
+    for decision in decisions:
+        if isinstance(decision, GuardDecision):
+            yield from _command(builder, contract, decision)
+            yield from statuses.hear(decision)
+        elif isinstance(decision, PolicyDecision):
+            yield from _plans(builder, decision)
 
 
-def _command(builder: Builder, replayed: Replayed, tick: GuardDecision) -> Iterator[tuple[int, str, bytes]]:
+def _plans(builder: Builder, tick: PolicyDecision) -> Iterator[tuple[int, str, bytes]]:
+    at_ns = tick.now.ros_ns
+    if tick.target is not None:
+        yield at_ns, POLICY_POSE, builder.pose(tick.target.pose, at_ns)
+    for reply in tick.replies:
+        if (plan := reply.plan) is not None:
+            yield at_ns, PLAN, builder.path(plan)
+
+
+def _command(builder: Builder, contract: Contract, tick: GuardDecision) -> Iterator[tuple[int, str, bytes]]:
     at_ns, motion = tick.now.ros_ns, tick.command
-    assert motion is not None
+    if motion is None:
+        return
     yield at_ns, COMMAND_POSE, builder.pose(motion.pose, at_ns)
     yield at_ns, COMMAND_TWIST, builder.twist(motion.twist, at_ns)
     if motion.gripper is not None:
-        yield at_ns, GRIPPER, builder.number(replayed.contract.gripper.driver_value(motion.gripper))
+        yield at_ns, GRIPPER, builder.number(contract.gripper.driver_value(motion.gripper))
 
 
-def _statuses(builder: Builder, replayed: Replayed) -> Iterator[tuple[int, str, bytes]]:
+class _Statuses:
     """One whenever who is in command, why, or which limits act, changes."""
-    faults = {event.at_ns for event in interventions(replayed.guard)}
-    for _, ticks in groupby(replayed.guard, key=_state):
-        tick = next(ticks)
-        level = _ERROR if tick.now.ros_ns in faults else _WARNING if tick.clips else _OK
+
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+        self._last: GuardDecision | None = None
+
+    def hear(self, tick: GuardDecision) -> Iterator[tuple[int, str, bytes]]:
+        """At the next tick: what there is to say."""
+        last, self._last = self._last, tick
+        if last is not None and _state(last) == _state(tick):
+            return
+        is_fault = last is not None and any(interventions((last, tick)))
+        level = _ERROR if is_fault else _WARNING if tick.clips else _OK
         values = {"mode": tick.mode, "source": tick.source, "limits that act": ", ".join(tick.clips) or "none"}
-        yield tick.now.ros_ns, STATUS, builder.status("replayed guard", level, tick.text, values, tick.now.ros_ns)
+        at_ns = tick.now.ros_ns
+        yield at_ns, STATUS, self._builder.status("replayed guard", level, tick.text, values, at_ns)
 
 
-def _heard(replayed: Replayed, recording: Recording, namespace: str) -> tuple[str, ...]:
+def _heard(contract: Contract, recording: Recording, namespace: str) -> tuple[str, ...]:
     """Topics that policy and guard listen to and that are in the bag."""
-    contract = replayed.contract
     tables = (*policy_table(contract, Needs(())), *guard_table(contract))
     heard = [*(camera.topic for camera in contract.cameras.values()), *(entry.topic for entry in tables)]
     names = dict.fromkeys(full_name(topic, namespace) for topic in heard)

@@ -20,6 +20,7 @@ CONDITIONS, DECISIONS = "golden: same conditions", "golden: same decisions"
 _BLOCK = 1 << 20
 _SHOWN = 3
 _INSTANTS = ("ros_ns", "stamp_ns")
+_PLACES = {"end": "its last line"}
 
 
 def update_golden(golden: Path, log: Path) -> None:
@@ -27,6 +28,11 @@ def update_golden(golden: Path, log: Path) -> None:
     with replacing(golden) as draft, log.open("rb") as source, draft.open("wb") as target:
         while block := source.read(_BLOCK):
             target.write(block)
+
+
+def golden_of(golden: Path, name: str, is_alone: bool) -> Path:
+    """A bag's golden log: one of several bags has its own in a folder; that of the only one is a file, if it likes."""
+    return golden if is_alone and not golden.is_dir() else golden / f"{name}.jsonl"
 
 
 def check_golden(golden: Path, log: Path) -> tuple[Check, Check]:
@@ -85,10 +91,10 @@ def _instant(entry: Json) -> int | None:
 def _difference(wanted: Json, found: Json, start_ns: int) -> str:
     """Where, when and how two lines part."""
     if not wanted or not found:
-        side, entry = ("missing", wanted) if wanted else ("additional", found)
+        side, entry = ("missing now", wanted) if wanted else ("additional now", found)
         return f"{_place(entry, start_ns)}: it is {side}"
     if wanted.get("kind") != found.get("kind") or _instant(wanted) != _instant(found):
-        return f"{_place(wanted, start_ns)}: instead there is {_place(found, start_ns)}"
+        return f"where the golden has {_place(wanted, start_ns)} and now there is {_place(found, start_ns)}"
     parts = list(_other_facts(wanted, found))
     more = f"; and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
     return f"{_place(wanted, start_ns)}: {'; '.join(parts[:_SHOWN])}{more}"
@@ -97,7 +103,8 @@ def _difference(wanted: Json, found: Json, start_ns: int) -> str:
 def _place(entry: Json, start_ns: int) -> str:
     at_ns = _instant(entry)
     when = "" if at_ns is None else f" at {(at_ns - start_ns) / NS_PER_S:.4f} s"
-    return f"{entry.get('kind', 'a line without a kind')}{when}"
+    kind = str(entry.get("kind", "a line without a kind"))
+    return f"{_PLACES.get(kind, kind)}{when}"
 
 
 def _other_facts(wanted: Any, found: Any, name: str = "") -> Iterator[str]:

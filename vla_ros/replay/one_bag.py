@@ -7,23 +7,24 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from vla_ros.contract import Contract
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import ReplayError
-from vla_ros.replay.decision_log import DecisionLog, logged, read_log
+from vla_ros.policy.protocol import Policy
+from vla_ros.replay.decision_log import DecisionLog, logged
 from vla_ros.replay.decisions import PolicyDecision
 from vla_ros.replay.golden import check_golden, update_golden
 from vla_ros.replay.judging.action_errors import chunks_of
 from vla_ros.replay.judging.catalogue import measure
 from vla_ros.replay.judging.comparison import Answers, side_by_side
 from vla_ros.replay.judging.conditions import Condition
-from vla_ros.replay.judging.judgement import Judge, Judgement, judge
+from vla_ros.replay.judging.judgement import Judge, Judgement
 from vla_ros.replay.judging.verdict import Verdict, check_all
 from vla_ros.replay.policy_player import MEASURED, Latency
 from vla_ros.replay.recording import Recording
+from vla_ros.replay.remarks import remarks
 from vla_ros.replay.results import LOG, RIVALS_LOG, Result, facts_of, read_result, write_result
 from vla_ros.replay.run import Replay, Terms
-from vla_ros.replay.showing import Played, Shown, show
+from vla_ros.replay.showing import Played, Shown, show_bag, show_page
 from vla_ros.replay.subject import Subject, code_digest, identity
 from vla_ros.types import Json
 
@@ -96,24 +97,21 @@ def perform(order: Order, progress: Progress = lambda _done, _all: None) -> Verd
     if order.golden is not None and order.updates_golden:
         update_golden(order.golden, log)
     exact = () if order.golden is None else check_golden(order.golden, log)
-    verdict = Verdict(order.name, (*exact, *check_all(measure(result.quantities), order.conditions)))
-    if order.shown.anything:
-        _show(order, result, verdict)
+    checks = (*exact, *check_all(measure(result.quantities), order.conditions))
+    verdict = Verdict(order.name, checks, tuple(remarks(result.facts)))
+    _show(order, result, verdict)
     return verdict
 
 
 def _show(order: Order, result: Result, verdict: Verdict) -> None:
     """From the logs, so that it makes no difference when they were written."""
-    terms = order.part.terms(order.bag, order.subject)
-    own = _played(order.subject, terms.contract, order.folder / LOG)
-    rival = None
-    if order.rival is not None:
-        rival = _played(order.rival, terms.contract, order.folder / RIVALS_LOG)
-    show(order.shown, terms, own, rival, result, verdict)
-
-
-def _played(subject: Subject, contract: Contract, log: Path) -> Played:
-    return Played(subject, read_log(log, contract), judge(contract, logged(log), log.parent))
+    terms, shown = order.part.terms(order.bag, order.subject), order.shown
+    if shown.bag is not None:
+        show_bag(shown.bag, terms, order.folder / LOG, shown.has_inputs)
+    if shown.page is not None:
+        own = Played.of(order.subject, terms.contract, order.folder / LOG)
+        rival = None if order.rival is None else Played.of(order.rival, terms.contract, order.folder / RIVALS_LOG)
+        show_page(shown.page, terms, own, rival, result, verdict)
 
 
 def read_performed(order: Order) -> Result:
@@ -136,12 +134,14 @@ def _identity(order: Order, subject: Subject) -> Json:
 
 def _replayed(order: Order, key: Json, progress: Progress) -> Result:
     began_s, passes = time.monotonic(), 1 if order.rival is None else 2
-    own = _decide(order, order.subject, order.folder / LOG, lambda done_s, all_s: progress(done_s, passes * all_s))
+    Recording(order.bag)  # before a network is loaded: what is no bag is refused at once
+    first, second = _loaded(order, order.subject), None if order.rival is None else _loaded(order, order.rival)
+    own = _decide(order, first, order.folder / LOG, lambda done_s, all_s: progress(done_s, passes * all_s))
     side = None
-    if order.rival is not None:
+    if second is not None:
         rival = _decide(
             order,
-            order.rival,
+            second,
             order.folder / RIVALS_LOG,
             lambda done_s, all_s: progress(all_s + done_s, passes * all_s),
         )
@@ -170,22 +170,42 @@ class _Decided:
     duration_s: float
 
 
-def _decide(order: Order, subject: Subject, log_path: Path, progress: Progress) -> _Decided:
-    """Replay; write down every decision, and measure, as it is made: no bag is held in memory."""
-    Recording(order.bag)  # before a network is loaded: what is no bag is refused at once
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """Who decides, ready to. Of two that are compared both are, before the first begins: it may be refused."""
+
+    subject: Subject
+    terms: Terms
+    policy: Policy
+
+
+def _loaded(order: Order, subject: Subject) -> _Loaded:
     terms = order.part.terms(order.bag, subject)
-    policy = subject.load(terms.contract)
-    replay = Replay(terms, subject.policy, policy)
-    named = _identity(order, subject)
+    return _Loaded(subject, terms, subject.load(terms.contract))
+
+
+def _decide(order: Order, loaded: _Loaded, log_path: Path, progress: Progress) -> _Decided:
+    """Replay; write down every decision, and measure, as it is made: no bag is held in memory."""
+    replay = Replay(loaded.terms, loaded.subject.policy, loaded.policy)
+    named = _identity(order, loaded.subject)
+    reached_s = 0.0
+
+    def reach(done_s: float) -> None:
+        nonlocal reached_s
+        reached_s = max(reached_s, done_s)
+        progress(done_s, replay.duration_s)
+
     with DecisionLog(log_path, named) as log:
-        judging = Judge(terms.contract, log_path.parent)
-        for decision in replay.decisions(lambda done_s: progress(done_s, replay.duration_s)):
+        judging = Judge(loaded.terms.contract, log_path.parent)
+        for decision in replay.decisions(reach):
             log.write(decision)
             judging.hear(decision)
-        outcome, judged = replay.outcome(), judging.end()
+        outcome = replay.outcome()
+        judged = judging.end(outcome.damage)
         log.end(outcome)
     agreement = None if replay.agreement is None else replay.agreement.tallies()
-    return _Decided({"identity": named, **asdict(outcome), "agreement": agreement}, judged, replay.duration_s)
+    told = {"identity": named, **asdict(outcome), "agreement": agreement}
+    return _Decided(told, judged, replay.duration_s if outcome.damage is None else reached_s)
 
 
 def _answers(decided: _Decided, log: Path) -> Answers:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -138,6 +139,8 @@ class _Pool:
         del self._workers[worker.connection]
         worker.connection.close()
         worker.process.terminate()
+        worker.process.join(_END_TIMEOUT_S)
+        worker.process.kill()  # of one that is deaf; of any other nothing
         worker.process.join()
 
     def close(self) -> None:
@@ -147,6 +150,8 @@ class _Pool:
 
 def _serve(connection: Connection) -> None:
     """A worker's life. What is not raised on purpose ends it, with its traceback on the standard error."""
+    # Whoever ends it early ends it as any program ends: what is half written is taken away.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         while True:
             connection.send(attempt(connection.recv(), _Teller(connection)))

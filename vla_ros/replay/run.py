@@ -137,6 +137,8 @@ def _interval(recording: Recording, terms: Terms) -> tuple[int, int]:
     length_s = (recording.end_ns - recording.start_ns) / NS_PER_S
     from_s = 0.0 if terms.from_s is None else terms.from_s
     to_s = length_s if terms.to_s is None else min(terms.to_s, length_s)
+    if terms.to_s is not None and from_s >= terms.to_s:
+        raise ReplayError(f"from {from_s:g} s to {terms.to_s:g} s there is nothing: an interval begins before it ends")
     if from_s >= to_s and not (terms.from_s is None and terms.to_s is None):
         raise ReplayError(f"there is nothing from {from_s:g} to {to_s:g} s: bag {terms.bag} is {length_s:.3f} s long")
     return recording.start_ns + round(from_s * NS_PER_S), recording.start_ns + round(to_s * NS_PER_S) + 1

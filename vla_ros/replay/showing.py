@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla_ros.contract import Contract
 from vla_ros.errors import ReplayError
 from vla_ros.replay.bag_output import write_bag
+from vla_ros.replay.decision_log import logged, read_log
 from vla_ros.replay.decisions import Replayed
 from vla_ros.replay.judging.comparison import compare_all
-from vla_ros.replay.judging.judgement import Judgement
+from vla_ros.replay.judging.judgement import Judgement, judge
 from vla_ros.replay.judging.verdict import Verdict
 from vla_ros.replay.recording import Recording
 from vla_ros.replay.report.content import Content, Look, Rival
@@ -32,11 +34,6 @@ class Shown:
     bag: Path | None = None
     has_inputs: bool = False
 
-    @property
-    def anything(self) -> bool:
-        """Whether there is anything to make."""
-        return self.page is not None or self.bag is not None
-
     def check(self) -> None:
         """Raises ReplayError for what would be written over; a replay takes long, and ends with this."""
         if self.bag is not None and self.bag.exists():
@@ -53,15 +50,22 @@ class Played:
     replayed: Replayed
     judgement: Judgement
 
+    @classmethod
+    def of(cls, subject: Subject, contract: Contract, log: Path) -> Played:
+        """As it is in a log. Raises ReplayError."""
+        replayed = read_log(log, contract)
+        return cls(subject, replayed, judge(contract, logged(log), log.parent, replayed.outcome.damage))
 
-def show(shown: Shown, terms: Terms, own: Played, rival: Played | None, result: Result, verdict: Verdict) -> None:
-    """Make it. Raises DataError and BagError."""
-    recording = Recording(terms.bag)
-    if shown.bag is not None:
-        shown.bag.parent.mkdir(parents=True, exist_ok=True)
-        write_bag(shown.bag, own.replayed, recording, terms.namespace, shown.has_inputs)
-    if shown.page is not None:
-        write_page(shown.page, _content(terms, own, rival, result, verdict, recording))
+
+def show_bag(path: Path, terms: Terms, log: Path, has_inputs: bool) -> None:
+    """Make the bag of a log. Raises ReplayError and BagError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bag(path, logged(log), terms.contract, Recording(terms.bag), terms.namespace, has_inputs)
+
+
+def show_page(path: Path, terms: Terms, own: Played, rival: Played | None, result: Result, verdict: Verdict) -> None:
+    """Make the page. Raises DataError and BagError."""
+    write_page(path, _content(terms, own, rival, result, verdict, Recording(terms.bag)))
 
 
 def _content(

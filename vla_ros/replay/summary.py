@@ -14,6 +14,7 @@ from vla_ros.replay.judging.samples import Pooled
 from vla_ros.replay.judging.verdict import Check, Verdict, check_all, to_json, together
 from vla_ros.replay.one_bag import read_performed
 from vla_ros.replay.pool import Ended
+from vla_ros.replay.remarks import remarks_of_many
 from vla_ros.replay.results import Result
 from vla_ros.types import Json
 
@@ -67,7 +68,8 @@ def summarize(ended: Sequence[Ended], conditions: Sequence[Condition]) -> Summar
     metrics = measure(Pooled([result.quantities for result in results]))
     verdicts = [bag.verdict for bag in bags]
     if len(bags) > 1:
-        own = Verdict("all together", check_all(metrics, conditions))
+        facts = {bag.name: bag.result.facts for bag in bags if bag.result is not None}
+        own = Verdict("all together", check_all(metrics, conditions), tuple(remarks_of_many(facts)))
         verdicts = [*([own] if own.checks else []), *(verdict for verdict in verdicts if verdict.checks)]
     causes: Counter[str] = Counter()
     for result in results:

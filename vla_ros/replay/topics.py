@@ -66,7 +66,8 @@ def topics_of(
     missing = [(name, entry) for name, entry in names.items() if entry.channel in required and name not in found]
     if missing:
         wanted = ", ".join(f"{name} ({entry.type})" for name, entry in missing)
-        raise BagError(f"bag {recording.path} lacks {wanted}; it has {', '.join(sorted(recording.types))}")
+        lacks = f"bag {recording.path} lacks {wanted}, which the contract {contract.name} has"
+        raise BagError(f"{lacks}; in the bag are {', '.join(sorted(recording.types))}")
     _check_types(recording, {**{name: entry.type for name, entry in found.items()}, **there})
     policy_trace, guard_trace, clock = (name if name in there else None for name in (*others, _CLOCK))
     return Topics(found, policy_trace, guard_trace, clock)

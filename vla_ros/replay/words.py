@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from vla_ros.replay.judging.catalogue import METRICS
 from vla_ros.replay.judging.comparison import Comparison
 from vla_ros.replay.judging.verdict import words
+from vla_ros.replay.remarks import remarks, remarks_of_many
 from vla_ros.replay.summary import Bag, Summary
 from vla_ros.types import Json
 
@@ -43,6 +44,8 @@ def _lines(summary: Summary) -> Iterator[str]:
             yield from _about(bag.result.facts)
     if len(summary.bags) > 1:
         yield from _bag_table(summary.bags)
+        facts = {bag.name: bag.result.facts for bag in summary.bags if bag.result is not None}
+        yield from (f"  {remark}" for remark in remarks_of_many(facts))
     replayed = [bag for bag in summary.bags if bag.result is not None]
     if not replayed:
         yield from _failures(summary.bags)
@@ -66,18 +69,7 @@ def _about(facts: Json) -> Iterator[str]:
         f"{facts['bag']}: {facts['duration_s']:.1f} s, {ticks['policy']} ticks of the policy and {ticks['guard']} of "
         f"the guard, replayed in {facts['took_s']:.1f} s; policy {facts['policy']}, latency {said}"
     )
-    if facts["damage"]:
-        yield f"  damaged: {facts['damage']}"
-    yield from (f"  note: {note}" for note in facts["notes"])
-    for channel, count in facts["missing"].items():
-        yield f"  the bag lacks what {count} ticks used of {channel}"
-    for node, tally in (facts["agreement"] or {}).items():
-        yield f"  {node}, beside the live run: {_tally(tally)}"
-
-
-def _tally(tally: Json) -> str:
-    whole = f"{tally['complete']} of {tally['ticks']} ticks have all their inputs in the bag, {tally['agreeing']} agree"
-    return f"{whole}; first difference {tally['first_difference']}" if tally["first_difference"] else whole
+    yield from (f"  {remark}" for remark in remarks(facts))
 
 
 def _bag_table(bags: Sequence[Bag]) -> Iterator[str]:
@@ -96,6 +88,9 @@ def _bag_table(bags: Sequence[Bag]) -> Iterator[str]:
 
 def _metrics(summary: Summary) -> Iterator[str]:
     shown = [name for name in FIRST if summary.metrics[name] is not None]
+    if not shown:
+        yield "  nothing was measured: the policy was not told to do anything"
+        return
     yield from _table([(name, _number(summary.metrics[name]), METRICS[name].unit) for name in shown])
     for cause, count in summary.interventions.items():
         yield f"  {count} x {cause}"

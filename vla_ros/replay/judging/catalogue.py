@@ -126,6 +126,7 @@ _METRICS = [
     _share("lacking", "lacking", "ticks whose live counterpart used a message that is not in the bag"),
     _share("clipped", "clipped", "ticks with the policy in command on which any of the guard's limits acted"),
     *(_share(clip_quantity(clip), clip_quantity(clip), f"{_CLIPPED} {clip} acted") for clip in CLIPS),
+    Metric("damaged", "damaged", "count", "bags", "damaged ones, of which all behind the damage was not replayed"),
     Metric("stops", "stops", "count", "stops", "faults for which the guard took the robot from who commanded it"),
     Metric("latches", "latches", "count", "latches", "how often the guard latched"),
     Metric("near_misses", "near_misses", "count", "spans", "nine tenths of what leads to a stop or a latch were used"),

@@ -34,34 +34,33 @@ class GripperTiming:
         return self.end()
 
     def end(self) -> Measured:
-        """Of all switches."""
-        pairs, missed, extra = matched(self._recorded.end(), self._decided.end())
-        delays = [(late_ns - on_ns) / NS_PER_S for on_ns, late_ns in pairs]
-        at_ns = [on_ns for on_ns, _ in pairs]
-        return {
-            "gripper_delay": samples(at_ns, delays),
-            "gripper_delay_size": samples(at_ns, map(abs, delays)),
-            "gripper_missed": counted(missed),
-            "gripper_extra": counted(extra),
-        }
+        """Of all switches; nothing where only one of the two was told anything."""
+        is_comparable = self._recorded.is_told and self._decided.is_told
+        found = self._recorded.end(), self._decided.end()
+        return _measured(*found) if is_comparable else {}
 
 
 class _Switches:
-    """(instant [ROS ns], whether it opened) of each change from closed to open or back; the first opening is none."""
+    """(instant [ROS ns], whether it opened) of each change from closed to open or back; the first opening is none.
+
+    is_told: whether anything was commanded since the last end.
+    """
 
     def __init__(self) -> None:
         self._commands = InOrder()
         self._found: list[Switch] = []
         self._is_open: bool | None = None
+        self.is_told = False
 
     def hear(self, track: Track) -> None:
         """What was commanded next."""
+        self.is_told = self.is_told or len(track.at_ns) > 0
         self._look_at(self._commands.hear(track))
 
     def end(self) -> Sequence[Switch]:
         """All of them, once."""
         self._look_at(self._commands.end())
-        found, self._found = self._found, []
+        found, self._found, self.is_told = self._found, [], False
         return found
 
     def _look_at(self, track: Track) -> None:
@@ -70,6 +69,18 @@ class _Switches:
             if self._is_open is not None and now_open is not None and now_open is not self._is_open:
                 self._found.append((at_ns, now_open))
             self._is_open = now_open
+
+
+def _measured(recorded: Sequence[Switch], decided: Sequence[Switch]) -> Measured:
+    pairs, missed, extra = matched(recorded, decided)
+    delays = [(late_ns - on_ns) / NS_PER_S for on_ns, late_ns in pairs]
+    at_ns = [on_ns for on_ns, _ in pairs]
+    return {
+        "gripper_delay": samples(at_ns, delays),
+        "gripper_delay_size": samples(at_ns, map(abs, delays)),
+        "gripper_missed": counted(missed),
+        "gripper_extra": counted(extra),
+    }
 
 
 def matched(

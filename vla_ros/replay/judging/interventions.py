@@ -66,11 +66,12 @@ class Interventions:
         self.events += events
         ticks = [tick for tick in batch.guard if tick.source == Source.POLICY.value]
         at_ns = [tick.now.ros_ns for tick in ticks]
+        # Where the policy is never in command nobody knows what it would be stopped for: that is not 0 stops.
+        taken = _taken(events) if ticks or events else {}
         return {
             "clipped": samples(at_ns, [float(bool(tick.clips)) for tick in ticks]),
             **{clip_quantity(clip): samples(at_ns, [float(clip in tick.clips) for tick in ticks]) for clip in CLIPS},
-            "stops": counted(event.at_ns for event in events if event.kind == "stop"),
-            "latches": counted(event.at_ns for event in events if event.kind == "latch"),
+            **taken,
             **_used(guard, said, self._contract),
         }
 
@@ -96,7 +97,9 @@ class NearMisses:
         return [event for events in self._found.values() for event in events]
 
     def among(self, measured: Measured) -> Measured:
-        """Those in what was measured next."""
+        """Those in what was measured next; nothing where none of what leads there was."""
+        if not any(name in measured and len(measured[name].values) for name, _ in _LEADING):
+            return {}
         begun = [event for name, cause in _LEADING for event in self._begun(name, cause, measured)]
         return {"near_misses": counted(event.at_ns for event in begun)}
 
@@ -129,6 +132,13 @@ def interventions(guard: Iterable[GuardDecision]) -> Iterator[Event]:
 def by_cause(events: Iterable[Event]) -> Mapping[str, int]:
     """ "kind: cause" -> how often, the most frequent first."""
     return dict(Counter(f"{event.kind}: {event.cause}" for event in events).most_common())
+
+
+def _taken(events: Sequence[Event]) -> Measured:
+    return {
+        "stops": counted(event.at_ns for event in events if event.kind == "stop"),
+        "latches": counted(event.at_ns for event in events if event.kind == "latch"),
+    }
 
 
 def _used(guard: Sequence[GuardDecision], said: Sequence[PolicyDecision], contract: Contract) -> Measured:

@@ -14,7 +14,7 @@ from vla_ros.replay.judging.chunk_consistency import ChunkConsistency
 from vla_ros.replay.judging.gripper import GripperTiming
 from vla_ros.replay.judging.interventions import Event, Interventions, NearMisses, by_cause
 from vla_ros.replay.judging.meter import Meter
-from vla_ros.replay.judging.samples import Measured
+from vla_ros.replay.judging.samples import Measured, counted
 from vla_ros.replay.judging.spool import Spool
 from vla_ros.replay.judging.timing import Timing
 from vla_ros.types import Now
@@ -83,11 +83,13 @@ class Judge:
             self._tick("guard", decision.now)
         self._waiting.append(decision)
 
-    def end(self) -> Judgement:
-        """After the last one. Raises ReplayError."""
+    def end(self, damage: str | None = None) -> Judgement:
+        """After the last one. damage: of the bag, None of a sound one. Raises ReplayError."""
         self._hear_waiting()
         for meter in self._meters:
             self._keep(meter.end())
+        last_ns = max(self._ros_ns.values(), default=0)
+        self._keep({"damaged": counted([] if damage is None else [last_ns])})
         return Judgement(
             quantities=self._spool,
             ticks=self._ticks,
@@ -127,9 +129,14 @@ class Judge:
         self._spool.add(self._near.among(measured))
 
 
-def judge(contract: Contract, decisions: Iterable[Decision], folder: Path | None = None) -> Judgement:
-    """Measure everything. Without commands, chunks or ticks there are metrics without values. folder: see `Spool`."""
+def judge(
+    contract: Contract, decisions: Iterable[Decision], folder: Path | None = None, damage: str | None = None
+) -> Judgement:
+    """Measure everything. Without commands, chunks or ticks there are metrics without values.
+
+    folder: see `Spool`; damage: see `Judge.end`.
+    """
     judging = Judge(contract, folder)
     for decision in decisions:
         judging.hear(decision)
-    return judging.end()
+    return judging.end(damage)

@@ -36,6 +36,8 @@ def junit(verdicts: Sequence[Verdict], duration_s: float = 0.0) -> bytes:
             else:
                 message = {"message": _clean(check.text), "type": "ReplayFailure"}
                 ElementTree.SubElement(case, "failure", message).text = _clean(check.text)
+        if verdict.remarks:
+            ElementTree.SubElement(parent, "system-out").text = _clean("\n".join(verdict.remarks))
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 

@@ -61,14 +61,14 @@ class Timing:
         chunks = [(tick, reply, plan) for _, tick, reply in answers if (plan := reply.plan) is not None]
         at_ns = [tick.now.ros_ns for tick, _, _ in chunks]
         latency = gathered((tick.now.ros_ns, _seconds_between(asked, tick)) for asked, tick, _ in answers)
+        replies = [(tick.now.ros_ns, reply) for tick in policy for reply in tick.replies]
+        failures = counted(at_ns for at_ns, reply in replies if reply.plan is None)
         return {
             "inference": samples(at_ns, [reply.inference_s for _, reply, _ in chunks]),
             "latency": latency,
             "patience_used": Samples(latency.at_ns, latency.values / self._patience_s),
             "horizon_used": samples(at_ns, [_used(tick, plan) for tick, _, plan in chunks]),
-            "policy_failures": counted(
-                tick.now.ros_ns for tick in policy for reply in tick.replies if reply.plan is None
-            ),
+            **({"policy_failures": failures} if replies else {}),  # without any answer none was right, either
         }
 
     def _answers(

@@ -25,10 +25,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All checks of one replay, or of many together. Without any check there is nothing to fail."""
+    """All checks of one replay, or of many together. Without any check there is nothing to fail.
+
+    remarks: what a reader must know besides, one sentence each.
+    """
 
     subject: str
     checks: tuple[Check, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
