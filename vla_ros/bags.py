@@ -5,6 +5,7 @@ python -m vla_ros.bags UNFINISHED.part NEW_BAG      saves what a killed recordin
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,11 @@ class BagWriter:
         except OSError as error:
             raise BagError(f"cannot write to {self._part}: {error}") from error
 
+    def discard(self) -> None:
+        """Instead of `close`: leave nothing behind."""
+        self._writer.abort()
+        shutil.rmtree(self._part, ignore_errors=True)
+
     def close(self) -> None:
         """Write the index and the metadata and give the bag its name. An empty bag is a bag, too."""
         if not any(self.counts.values()):
@@ -218,7 +224,7 @@ def recover(unfinished: Path, output: Path) -> int:
 
 def _readable(file: IO[bytes]) -> Iterator[tuple[Schema, Channel, Any]]:
     """Messages up to the first damage."""
-    messages = NonSeekingReader(file).iter_messages(log_time_order=False)
+    messages = NonSeekingReader(file, validate_crcs=True).iter_messages(log_time_order=False)
     while True:
         try:
             schema, channel, message = next(messages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from live_runs import ROS_NS, SYSTEM_NS, LightSeeker, LiveRun, eventful, small_contract
-from mcap.reader import make_reader
+from mcap.reader import NonSeekingReader, make_reader
 from mcap_ros2.decoder import DecoderFactory
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
@@ -31,7 +32,7 @@ from vla_ros.replay.bag_output import (
     write_bag,
 )
 from vla_ros.replay.decision_log import gather
-from vla_ros.replay.decisions import Replayed, in_order
+from vla_ros.replay.decisions import Decision, Replayed, in_order
 from vla_ros.replay.judging.action_errors import chunks_of
 from vla_ros.replay.recording import Recording
 from vla_ros.replay.run import Replay, Terms
@@ -132,8 +133,8 @@ def test_decisions_are_received_by_the_recorders_clock(output: Path) -> None:
     received, pose = messages(output, f"/{COMMAND_POSE}")[40]
     after_s = (ros_ns(pose) - ROS_NS) / NS_PER_S
     assert (received - SYSTEM_NS) / NS_PER_S == pytest.approx(7.0 + after_s, abs=0.01)
-    with BagReader(output) as reader:
-        stamps = [message.stamp_ns for message in reader.messages()]
+    with (output / "replayed.mcap").open("rb") as file:
+        stamps = [message.log_time for *_, message in NonSeekingReader(file).iter_messages(log_time_order=False)]
     assert stamps == sorted(stamps)
 
 
@@ -158,6 +159,16 @@ def test_others_read_it_by_the_definitions_in_it(output: Path) -> None:
     told = {entry["topic_metadata"]["name"]: entry["message_count"] for entry in described["topics_with_message_count"]}
     assert described["storage_identifier"] == "mcap" and {name: n for name, n in told.items() if n} == dict(counts)
     assert {f"/{name}" for name in TOPICS} <= set(counts)
+
+
+def test_a_bag_that_is_cut_short_leaves_nothing(bag: Path, replayed: Replayed, tmp_path: Path) -> None:
+    def cut_short() -> Iterator[Decision]:
+        yield from in_order(replayed)[:300]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_bag(tmp_path / "bag", cut_short(), small_contract(), Recording(bag), with_inputs=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bag_is_not_written_over(output: Path, bag: Path, replayed: Replayed) -> None:

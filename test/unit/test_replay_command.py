@@ -161,6 +161,9 @@ def test_what_an_earlier_run_said_does_not_stand_for_one_that_failed(
     assert json.loads((tmp_path / "out" / "replay.json").read_text())["status"] == 2
     assert replay(place, tmp_path / "out", *words, "--from", "100", "--json") == 2
     assert "nothing from 100" in json.loads(said(capsys))["bags"][0]["failure"]
+    assert replay(place, tmp_path / "out", *words, "--report") == 0
+    assert replay(place, tmp_path / "out", *words, policy=("--checkpoint", "nobody")) == 2
+    assert not any(path.exists() for path in (tmp_path / "r.xml", *(tmp_path / "out").glob("re*")))
 
 
 def test_the_golden_of_one_bag_may_lie_in_a_folder(place: Path, tmp_path: Path) -> None:

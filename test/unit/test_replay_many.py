@@ -97,7 +97,8 @@ def test_what_is_damaged_is_told_by_name_and_what_all_have_once(
     os.truncate(file, file.stat().st_size // 2)
     assert replay(place, tmp_path / "out", "--fail-on", "damaged>0", "--junit", str(tmp_path / "r.xml"), bags=bags) == 1
     text = capsys.readouterr().out
-    assert text.count("two: damaged: two.mcap is damaged and was read up to ") == 1
+    assert text.count("  two: damaged: two.mcap is damaged and was read up to ") == 1
+    assert replay(place, tmp_path / "again", "--junit", str(tmp_path / "r.xml"), bags=bags) == 0
     assert "two: damaged: two.mcap" in (tmp_path / "r.xml").read_text()
 
 
@@ -164,7 +165,14 @@ def test_the_worst_moments_of_all_bags_come_first_each_with_its_bag(place: Path,
 
 
 def test_bags_are_found_in_folders_and_called_as_short_as_they_differ(tmp_path: Path) -> None:
-    for path in ("a/bag/metadata.yaml", "b/bag/metadata.yaml", "cut/cut_0.mcap", "cut/cut_1.mcap", "loose/x.db3"):
+    for path in (
+        "old.part/old/old.mcap",
+        "a/bag/metadata.yaml",
+        "b/bag/metadata.yaml",
+        "cut/cut_0.mcap",
+        "cut/cut_1.mcap",
+        "loose/x.db3",
+    ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     found = {name: str(path.relative_to(tmp_path)) for name, path in find_bags([tmp_path]).items()}

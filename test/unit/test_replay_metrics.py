@@ -39,7 +39,7 @@ from vla_ros.replay.judging.judgement import judge
 from vla_ros.replay.judging.samples import Pooled
 from vla_ros.types import GRIPPER, POSITION, QUATERNION, Chunk
 
-NOT_COUNTED_IN_NOTHING = ("stops", "latches", "near_misses", "policy_failures", "gripper_missed", "gripper_extra")
+NOT_COUNTED_IN_NOTHING = {"stops", "latches", "near_misses", "policy_failures", "gripper_missed", "gripper_extra"}
 _ROTATION_VECTOR = st.lists(st.floats(-1.5, 1.5), min_size=3, max_size=3)
 
 
@@ -315,16 +315,19 @@ def test_what_cannot_be_measured_has_no_value() -> None:
     assert all(metrics[name] is None for name in NOT_COUNTED_IN_NOTHING)
 
 
-def test_a_policy_that_never_commands_has_not_been_stopped_zero_times() -> None:
+@pytest.mark.parametrize(("source", "commands"), [("nobody", False), ("teleop", True)])
+def test_a_policy_that_is_never_in_command_has_not_been_stopped_zero_times(source: str, commands: bool) -> None:
     replayed = perfect()
     idle = replace(
         replayed,
-        policy=tuple(replace(tick, target=None, replies=()) for tick in replayed.policy),
-        guard=tuple(replace(tick, source="nobody", command=None) for tick in replayed.guard),
+        policy=tuple(replace(tick, target=None) for tick in replayed.policy),
+        guard=tuple(
+            replace(tick, source=source, command=tick.command if commands else None) for tick in replayed.guard
+        ),
     )
     metrics = judged(idle).metrics
-    assert metrics["silent"] == 1.0
-    assert all(metrics[name] is None for name in NOT_COUNTED_IN_NOTHING)
+    assert metrics["silent"] == 1.0 and metrics["policy_failures"] == 0.0
+    assert all(metrics[name] is None for name in NOT_COUNTED_IN_NOTHING - {"policy_failures"})
 
 
 def test_damage_is_counted() -> None:

@@ -166,6 +166,16 @@ def test_flipped_bits_are_noticed_in_bags_of_our_own(tmp_path: Path) -> None:
     assert recording.damage == "bag.mcap is damaged and was read up to 0.990 s of the bag: Chunk checksum mismatch."
 
 
+def test_flipped_bits_are_noticed_where_there_is_no_index(tmp_path: Path) -> None:
+    (file,) = mcap(tmp_path / "bag").glob("*.mcap")
+    data = bytearray(file.read_bytes())
+    data[data.index(b"word 119 ") + 500] ^= 1
+    file.write_bytes(data[:-2000])
+    recording = Recording(file)
+    assert list(recording.messages(["/said"])) == ALL[:100]
+    assert "read up to 0.990 s" in (recording.damage or "")
+
+
 def test_a_spoilt_place_in_a_bag_without_checksums_is_told(tmp_path: Path) -> None:
     (file,) = rosbags(tmp_path / "bag", StoragePlugin.MCAP).glob("*.mcap")
     data = bytearray(file.read_bytes())

@@ -124,6 +124,7 @@ def _replay(args: argparse.Namespace) -> int:
     import time
 
     from vla_ros.data.files import replacing
+    from vla_ros.replay.finding import find_bags
     from vla_ros.replay.judging.junit import write_junit
     from vla_ros.replay.one_bag import check_order
     from vla_ros.replay.summary import summarize, summary_json
@@ -132,11 +133,14 @@ def _replay(args: argparse.Namespace) -> int:
     began_s = time.monotonic()
     if args.ray and args.workers > 1:
         raise ReplayError("choose either --workers or --ray")
+    _clear(args.junit)
+    bags = find_bags(args.bags)
+    output = args.output or Path("runs") / "replay" / _name_of(args.bags, bags)
+    _clear(output / _RESULT, *(folder / _PAGE for folder in _folders(output, bags).values()))
     conditions = _conditions(args)
-    orders, output = _orders(args, conditions)
+    orders = _orders(args, bags, output, conditions)
     for order in orders:
         check_order(order)
-    _clear(output / _RESULT, args.junit)
     ended = _performed(args, orders)
     summary = summarize(ended, conditions)
     text = json.dumps(summary_json(summary), indent=1) + "\n"
@@ -175,28 +179,31 @@ def _conditions(args: argparse.Namespace) -> tuple[Condition, ...]:
     return tuple(parse_condition(text) for text in args.fail_on)
 
 
-def _orders(args: argparse.Namespace, conditions: tuple[Condition, ...]) -> tuple[Sequence[Order], Path]:
-    """One for each bag, and the folder of all results."""
-    from vla_ros.replay.finding import find_bags
+def _folders(output: Path, bags: Mapping[str, Path]) -> Mapping[str, Path]:
+    """Of each bag's results."""
+    return {name: output if len(bags) == 1 else output / name for name in bags}
+
+
+def _orders(
+    args: argparse.Namespace, bags: Mapping[str, Path], output: Path, conditions: tuple[Condition, ...]
+) -> Sequence[Order]:
+    """One for each bag."""
     from vla_ros.replay.golden import golden_of
     from vla_ros.replay.one_bag import Order, Part
     from vla_ros.replay.showing import Shown
 
-    bags = find_bags(args.bags)
     is_one = len(bags) == 1
     threads = args.threads or (1 if args.workers > 1 or args.ray else max(1, len(os.sched_getaffinity(0)) - 1))
     subject, rival = _subject(args, threads), _rival(args, threads)
-    output = args.output or Path("runs") / "replay" / _name_of(args.bags, bags)
     part = Part(args.latency, args.from_s, args.to_s, args.namespace, args.instruction)
     orders = []
-    for name, bag in bags.items():
-        folder = output if is_one else output / name
+    for name, folder in _folders(output, bags).items():
         made = args.bag_output if is_one or args.bag_output is None else args.bag_output / name
         golden = None if args.golden is None else golden_of(args.golden, name, is_one)
         orders.append(
             Order(
                 name,
-                bag,
+                bags[name],
                 folder,
                 subject,
                 part,
@@ -208,7 +215,7 @@ def _orders(args: argparse.Namespace, conditions: tuple[Condition, ...]) -> tupl
                 shown=Shown(folder / _PAGE if args.report else None, made, args.with_inputs),
             )
         )
-    return orders, output
+    return orders
 
 
 def _name_of(paths: Sequence[Path], bags: Mapping[str, Path]) -> str:

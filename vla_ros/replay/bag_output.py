@@ -30,7 +30,7 @@ from vla_ros.replay.judging.samples import IntArray
 from vla_ros.replay.recorded_commands import RecordedOutputs
 from vla_ros.replay.recording import Recording
 from vla_ros.replay.topics import deserialize, full_name
-from vla_ros.types import Needs
+from vla_ros.types import NS_PER_S, Needs
 
 COMMAND_POSE, COMMAND_TWIST, GRIPPER = "replay/command/pose", "replay/command/twist", "replay/command/gripper"
 POLICY_POSE, PLAN, STATUS = "replay/policy/target_pose", "replay/plan", "replay/status"
@@ -43,6 +43,7 @@ TOPICS: Mapping[str, str] = {
     STATUS: DIAGNOSTICS,
 }
 _OK, _WARNING, _ERROR = 0, 1, 2
+_LATE_NS = NS_PER_S
 
 
 def write_bag(
@@ -66,12 +67,30 @@ def write_bag(
     ]:
         writer.add_topic(name, define(type_))
     decided = (Message(names[name], clock.received(at_ns), data) for at_ns, name, data in _told(decisions, contract))
-    for message in heapq.merge(decided, recording.messages(copied) if copied else (), key=_when):
-        writer.write(message)
+    heard = recording.messages(copied) if copied else ()
+    try:
+        for message in heapq.merge(_nearly_sorted(decided), heard, key=_when):
+            writer.write(message)
+    except BaseException:
+        writer.discard()
+        raise
     if with_inputs:
         guard = full_name("guard", namespace)
         writer.note(PUBLISHERS_NOTE, json.dumps({topic: [guard] for topic in sent}))
     writer.close()
+
+
+def _nearly_sorted(messages: Iterable[Message]) -> Iterator[Message]:
+    """In time, of such as come up to `_LATE_NS` late: policy and guard tick by clocks of their own."""
+    waiting: list[tuple[int, int, Message]] = []
+    newest_ns = 0
+    for number, message in enumerate(messages):
+        newest_ns = max(newest_ns, message.stamp_ns)
+        heapq.heappush(waiting, (message.stamp_ns, number, message))
+        while waiting[0][0] <= newest_ns - _LATE_NS:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vla_ros.bags import PART
 from vla_ros.errors import ReplayError
 
 _METADATA = "metadata.yaml"
@@ -13,7 +14,7 @@ _STORAGE = re.compile(r".+\.(mcap|db3)(\.zstd)?")
 
 
 def find_bags(paths: Sequence[Path]) -> Mapping[str, Path]:
-    """Short name -> bag. A folder that is no bag itself is searched for bags.
+    """Short name -> bag. A folder that is no bag itself is searched for bags, but not for unfinished recordings.
 
     Short names are the last parts of paths, as many as tell them apart. Raises ReplayError where there is no bag.
     """
@@ -40,7 +41,7 @@ def _bags_below(folder: Path) -> Iterator[Path]:
         return
     yield from files
     for path in inner:
-        if path.is_dir() and not path.name.startswith("."):
+        if path.is_dir() and not path.name.startswith(".") and path.suffix != PART:
             yield from _bags_below(path)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from vla_ros.contract_file import load_contract
 from vla_ros.errors import ReplayError
-from vla_ros.policy.protocol import Policy
 from vla_ros.replay.decision_log import DecisionLog, logged
 from vla_ros.replay.decisions import PolicyDecision
 from vla_ros.replay.golden import check_golden, update_golden
@@ -134,14 +133,12 @@ def _identity(order: Order, subject: Subject) -> Json:
 
 def _replayed(order: Order, key: Json, progress: Progress) -> Result:
     began_s, passes = time.monotonic(), 1 if order.rival is None else 2
-    Recording(order.bag)  # before a network is loaded: what is no bag is refused at once
-    first, second = _loaded(order, order.subject), None if order.rival is None else _loaded(order, order.rival)
-    own = _decide(order, first, order.folder / LOG, lambda done_s, all_s: progress(done_s, passes * all_s))
+    own = _decide(order, order.subject, order.folder / LOG, lambda done_s, all_s: progress(done_s, passes * all_s))
     side = None
-    if second is not None:
+    if order.rival is not None:
         rival = _decide(
             order,
-            second,
+            order.rival,
             order.folder / RIVALS_LOG,
             lambda done_s, all_s: progress(all_s + done_s, passes * all_s),
         )
@@ -170,24 +167,12 @@ class _Decided:
     duration_s: float
 
 
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """Who decides, ready to. Of two that are compared both are, before the first begins: it may be refused."""
-
-    subject: Subject
-    terms: Terms
-    policy: Policy
-
-
-def _loaded(order: Order, subject: Subject) -> _Loaded:
-    terms = order.part.terms(order.bag, subject)
-    return _Loaded(subject, terms, subject.load(terms.contract))
-
-
-def _decide(order: Order, loaded: _Loaded, log_path: Path, progress: Progress) -> _Decided:
+def _decide(order: Order, subject: Subject, log_path: Path, progress: Progress) -> _Decided:
     """Replay; write down every decision, and measure, as it is made: no bag is held in memory."""
-    replay = Replay(loaded.terms, loaded.subject.policy, loaded.policy)
-    named = _identity(order, loaded.subject)
+    Recording(order.bag)  # before a network is loaded: what is no bag is refused at once
+    terms = order.part.terms(order.bag, subject)
+    replay = Replay(terms, subject.policy, subject.load(terms.contract))
+    named = _identity(order, subject)
     reached_s = 0.0
 
     def reach(done_s: float) -> None:
@@ -196,7 +181,7 @@ def _decide(order: Order, loaded: _Loaded, log_path: Path, progress: Progress) -
         progress(done_s, replay.duration_s)
 
     with DecisionLog(log_path, named) as log:
-        judging = Judge(loaded.terms.contract, log_path.parent)
+        judging = Judge(terms.contract, log_path.parent)
         for decision in replay.decisions(reach):
             log.write(decision)
             judging.hear(decision)

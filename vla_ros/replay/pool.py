@@ -135,17 +135,19 @@ class _Pool:
             self._start()
         return Ended(worker.order, None, f"the process that replayed it {how}")
 
-    def _end(self, worker: _Worker) -> None:
-        del self._workers[worker.connection]
-        worker.connection.close()
-        worker.process.terminate()
-        worker.process.join(_END_TIMEOUT_S)
-        worker.process.kill()  # of one that is deaf; of any other nothing
-        worker.process.join()
+    def _end(self, *workers: _Worker) -> None:
+        for worker in workers:
+            del self._workers[worker.connection]
+            worker.connection.close()
+            worker.process.terminate()
+        until_s = time.monotonic() + _END_TIMEOUT_S
+        for worker in workers:
+            worker.process.join(max(0.0, until_s - time.monotonic()))
+            worker.process.kill()  # does nothing but to one that is deaf
+            worker.process.join()
 
     def close(self) -> None:
-        for worker in list(self._workers.values()):
-            self._end(worker)
+        self._end(*self._workers.values())
 
 
 def _serve(connection: Connection) -> None:

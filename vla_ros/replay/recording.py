@@ -212,7 +212,9 @@ def _without_index(file: Path) -> _Storage:
 
 def _from_the_beginning(file: Path) -> Iterator[tuple[str, str, int, bytes]]:
     with file.open("rb") as stream:
-        for schema, channel, message in NonSeekingReader(stream).iter_messages(log_time_order=False):
+        for schema, channel, message in NonSeekingReader(stream, validate_crcs=True).iter_messages(
+            log_time_order=False
+        ):
             if schema is not None:
                 yield channel.topic, schema.name, message.log_time, message.data
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from vla_ros.types import Json
 
+_NAMED = 8
+
 
 def remarks(facts: Json) -> Iterator[str]:
     """Of one bag, one sentence each, of its damage first and of what is well last. facts: see `facts_of`."""
@@ -14,13 +16,13 @@ def remarks(facts: Json) -> Iterator[str]:
 
 
 def remarks_of_many(bags: Mapping[str, Json]) -> Iterator[str]:
-    """By name. What is so of several bags is said once; that all is well is not said."""
+    """By name. What is so of several bags is said once, with their names; that all is well is not said."""
     said: dict[str, list[str]] = {}
     for name, facts in bags.items():
         for remark in _troubles(facts):
             said.setdefault(remark, []).append(name)
     for remark, names in said.items():
-        yield f"{_whose(names, len(bags))}: {remark}"
+        yield f"{_listed(names)}: {remark}"
 
 
 def _troubles(facts: Json) -> Iterator[str]:
@@ -48,7 +50,6 @@ def _tally(tally: Json) -> str:
     return f"{whole}; first difference {tally['first_difference']}" if tally["first_difference"] else whole
 
 
-def _whose(names: Sequence[str], count: int) -> str:
-    if len(names) == count:
-        return f"all {count} bags"
-    return names[0] if len(names) == 1 else f"{len(names)} of {count} bags"
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

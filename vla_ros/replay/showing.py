@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vla_ros.bags import PART
 from vla_ros.contract import Contract
 from vla_ros.errors import ReplayError
 from vla_ros.replay.bag_output import write_bag
@@ -38,6 +39,10 @@ class Shown:
         """Raises ReplayError for what would be written over; a replay takes long, and ends with this."""
         if self.bag is not None and self.bag.exists():
             raise ReplayError(f"{self.bag} exists already and is not overwritten: choose another --bag-output")
+        if self.bag is not None and (part := self.bag.with_name(self.bag.name + PART)).exists():
+            raise ReplayError(
+                f"{part} is in the way, an unfinished recording: delete it, or choose another --bag-output"
+            )
         if self.has_inputs and self.bag is None:
             raise ReplayError("--with-inputs is for the bag of --bag-output")
 

@@ -67,9 +67,9 @@ def summarize(ended: Sequence[Ended], conditions: Sequence[Condition]) -> Summar
     results = [bag.result for bag in bags if bag.result is not None]
     metrics = measure(Pooled([result.quantities for result in results]))
     verdicts = [bag.verdict for bag in bags]
+    said = tuple(remarks_of_many({bag.name: bag.result.facts for bag in bags if bag.result is not None}))
     if len(bags) > 1:
-        facts = {bag.name: bag.result.facts for bag in bags if bag.result is not None}
-        own = Verdict("all together", check_all(metrics, conditions), tuple(remarks_of_many(facts)))
+        own = Verdict("all together", check_all(metrics, conditions), said)
         verdicts = [*([own] if own.checks else []), *(verdict for verdict in verdicts if verdict.checks)]
     causes: Counter[str] = Counter()
     for result in results:
@@ -78,7 +78,7 @@ def summarize(ended: Sequence[Ended], conditions: Sequence[Condition]) -> Summar
     moments = [(bag.name, moment) for bag in bags if bag.result for moment in bag.result.moments]
     return Summary(
         tuple(bags),
-        tuple(verdicts) or (Verdict(f"{len(bags)} bags", ()),),
+        tuple(verdicts) or (Verdict(f"{len(bags)} bags", (), said),),
         metrics,
         dict(causes.most_common()),
         compare_all(sides) if sides else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vla_ros.control.arbiter import Source
 from vla_ros.replay.decisions import Batch
 from vla_ros.replay.judging.commands import InOrder, Track, as_recorded, as_replayed
 from vla_ros.replay.judging.samples import Measured, counted, samples
@@ -22,11 +23,13 @@ class GripperTiming:
 
     def __init__(self) -> None:
         self._recorded, self._decided = _Switches(), _Switches()
+        self._had_a_say = False
 
     def hear(self, batch: Batch) -> Measured:
         """Nothing: whether a switch has its like is known at the end."""
         self._recorded.hear(as_recorded(batch.recorded))
         self._decided.hear(as_replayed(batch.guard))
+        self._had_a_say = self._had_a_say or any(tick.source == Source.POLICY.value for tick in batch.guard)
         return {}
 
     def clock_set_back(self) -> Measured:
@@ -34,33 +37,28 @@ class GripperTiming:
         return self.end()
 
     def end(self) -> Measured:
-        """Of all switches; nothing where only one of the two was told anything."""
-        is_comparable = self._recorded.is_told and self._decided.is_told
-        found = self._recorded.end(), self._decided.end()
-        return _measured(*found) if is_comparable else {}
+        """Of all switches; nothing where the policy was not in command."""
+        found, had_a_say = (self._recorded.end(), self._decided.end()), self._had_a_say
+        self._had_a_say = False
+        return _measured(*found) if had_a_say else {}
 
 
 class _Switches:
-    """(instant [ROS ns], whether it opened) of each change from closed to open or back; the first opening is none.
-
-    is_told: whether anything was commanded since the last end.
-    """
+    """(instant [ROS ns], whether it opened) of each change from closed to open or back; the first opening is none."""
 
     def __init__(self) -> None:
         self._commands = InOrder()
         self._found: list[Switch] = []
         self._is_open: bool | None = None
-        self.is_told = False
 
     def hear(self, track: Track) -> None:
         """What was commanded next."""
-        self.is_told = self.is_told or len(track.at_ns) > 0
         self._look_at(self._commands.hear(track))
 
     def end(self) -> Sequence[Switch]:
         """All of them, once."""
         self._look_at(self._commands.end())
-        found, self._found, self.is_told = self._found, [], False
+        found, self._found = self._found, []
         return found
 
     def _look_at(self, track: Track) -> None:

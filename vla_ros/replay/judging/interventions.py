@@ -97,10 +97,11 @@ class NearMisses:
         return [event for events in self._found.values() for event in events]
 
     def among(self, measured: Measured) -> Measured:
-        """Those in what was measured next; nothing where none of what leads there was."""
-        if not any(name in measured and len(measured[name].values) for name, _ in _LEADING):
-            return {}
+        """Those in what was measured next; nothing where there are none and the policy was not in command."""
         begun = [event for name, cause in _LEADING for event in self._begun(name, cause, measured)]
+        in_command = measured.get("silence_used")
+        if not begun and (in_command is None or not len(in_command.values)):
+            return {}
         return {"near_misses": counted(event.at_ns for event in begun)}
 
     def _begun(self, name: str, cause: str, measured: Measured) -> Sequence[Event]:

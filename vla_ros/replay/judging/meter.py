@@ -11,8 +11,8 @@ from vla_ros.replay.judging.samples import Measured
 class Meter(Protocol):
     """Measures one kind of thing, and remembers little of what is past: some seconds, and what happens seldom.
 
-    Together its answers name all of its quantities, those without samples too. Where a replay is cut into batches makes
-    no difference, as long as what is of one instant stays together.
+    Together its answers name all of its quantities that could be measured, those without samples too. Where a replay is
+    cut into batches makes no difference, as long as what is of one instant stays together.
     """
 
     def hear(self, batch: Batch) -> Measured:
