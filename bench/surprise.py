@@ -23,6 +23,7 @@ from bench.report import Bar, conclude
 from vla_ros.data.files import replacing
 from vla_ros.errors import VlaRosError
 from vla_ros.learning.evaluation.calm import LINGER_STEPS, calm_trials, good, hours_of, run_for
+from vla_ros.learning.evaluation.disturbed import TASKS, WATCHED_STEPS, disturbed_trials
 from vla_ros.learning.evaluation.log import OutcomeLog, locked
 from vla_ros.learning.evaluation.names import LATENCY_S
 from vla_ros.learning.evaluation.run import Conditions, run_trials
@@ -32,23 +33,11 @@ from vla_ros.learning.evaluation.suites import MT10
 from vla_ros.learning.evaluation.trials import Outcome, Trial
 from vla_ros.model.checkpoint import load_checkpoint
 from vla_ros.policy.sentences import load_sentences
-from vla_ros.sim.disturbances import drawn
-from vla_ros.sim.variations import Variation
 
 _EPISODES = 60  # of each kind of disturbance
 _WITHIN_S = 1.0
-_WATCHED_STEPS = 88  # of 12.5 ms, after a disturbance: a second, and until the last answer that counts has come
 _CALM_FIRST, _DISTURBED_FIRST = 20_000, 10_000  # of the test split's worlds
 _LEAST_CAUGHT, _MOST_ALARMS_PER_HOUR = 0.8, 2.0
-# Where it can happen: the task is about a thing that lies about or slides; about one that is held and lay about.
-_TASKS: Mapping[str, Sequence[str]] = {
-    "moved": (
-        *("push-v3", "pick-place-v3", "peg-insert-side-v3", "drawer-open-v3", "drawer-close-v3"),
-        *("window-open-v3", "window-close-v3"),
-    ),
-    "slipped": ("push-v3", "pick-place-v3", "peg-insert-side-v3"),
-    "covered": MT10,
-}
 
 
 def run(options: Options) -> bool:
@@ -68,7 +57,7 @@ def run(options: Options) -> bool:
         numbers[kind] = count_caught(outcomes, threshold)
     _print(numbers)
     _draw(options.output / "surprise.png", calm, disturbed, threshold)
-    caught = [Bar(f"{kind}: caught within 1 s", numbers[kind]["share"], _LEAST_CAUGHT, "", True) for kind in _TASKS]
+    caught = [Bar(f"{kind}: caught within 1 s", numbers[kind]["share"], _LEAST_CAUGHT, "", True) for kind in TASKS]
     alarms = Bar("false alarms", numbers["calm"]["per_hour"], _MOST_ALARMS_PER_HOUR, "per hour")
     return conclude(options.output, "surprise", numbers, [*caught, alarms])
 
@@ -134,22 +123,14 @@ def _calm(subject: Subject, folder: Path, options: Options) -> tuple[Outcome, ..
 
 def _disturbed(subject: Subject, folder: Path, options: Options) -> Mapping[str, Sequence[Outcome]]:
     """By kind."""
-    conditions = Conditions(subject.kind.horizon, LATENCY_S, _WATCHED_STEPS)
+    conditions = Conditions(subject.kind.horizon, LATENCY_S, WATCHED_STEPS)
     log = OutcomeLog(folder, {**subject.identity(), **conditions.identity()}, options.fresh)
-    trials = {kind: [_trial(kind, number) for number in range(options.episodes or _EPISODES)] for kind in _TASKS}
+    count, table = options.episodes or _EPISODES, load_sentences()
+    trials = {kind: disturbed_trials(kind, count, table, "test", _DISTURBED_FIRST) for kind in TASKS}
     every = [trial for of_kind in trials.values() for trial in of_kind]
     run_trials(subject, every, conditions, _workers(), log, _progress, _say)
     found = {outcome.key: outcome for outcome in log.outcomes}
     return {kind: [found[trial.key] for trial in of_kind] for kind, of_kind in trials.items()}
-
-
-def _trial(kind: str, number: int) -> Trial:
-    """The tasks of a kind in turn, each in another world."""
-    tasks, index = _TASKS[kind], _DISTURBED_FIRST + number
-    task = tasks[number % len(tasks)]
-    said = load_sentences().training(task)
-    world = Variation("test", index)
-    return Trial(kind, task, task, world, "training", said[index % len(said)], disturbance=drawn(kind, index))
 
 
 def _progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:
@@ -161,7 +142,7 @@ def _workers() -> int:
 
 
 def _print(numbers: Mapping[str, Any]) -> None:
-    for kind in _TASKS:
+    for kind in TASKS:
         found = numbers[kind]
         low, high = found["95"]
         _say(

@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = torch.stack(spectator.views)
     model.reasoning.usual_view.measure(seen)
     farthest = float(model.reasoning.usual_view.distance(seen).max())
-    model.reasoning.calibration = Calibration((NEVER, NEVER, farthest), threshold=1.5)
+    model.reasoning.calibration = Calibration((NEVER, farthest, NEVER), threshold=1.5)
     save_checkpoint(path, model, shipped.contract, is_trained=True)
     return path
 
@@ -111,7 +111,7 @@ def test_a_calibration_is_written_into_the_checkpoint_and_nothing_else_changes(f
     write_calibration(copy, Calibration((1.0, 2.0, 3.0), 2.5))
     before, after = (load_file(path / "model.safetensors") for path in (folder, copy))
     others = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
-    assert others == ["reasoning.error_scales", "reasoning.error_threshold"]
+    assert others == ["reasoning.surprise_scales", "reasoning.surprise_threshold"]
     assert load_checkpoint(copy).model.reasoning.calibration == Calibration((1.0, 2.0, 3.0), 2.5)
     assert sorted(path.name for path in copy.iterdir()) == sorted(path.name for path in folder.iterdir())
     shutil.copytree(checkpoint_path("mt10"), tmp_path / "mt10")

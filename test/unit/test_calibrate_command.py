@@ -59,7 +59,7 @@ def test_recordings_give_a_threshold_and_runs_that_are_too_short_say_so(
     kept = json.loads((place / "runs" / "bags" / "lived.json").read_text(encoding="utf-8"))
     assert calibrate(place, network, *bags, "--per-hour", MANY) == 0
     told = capsys.readouterr().out
-    assert "unforeseen" in told and "moved_m" in told and "unfamiliar" in told
+    assert "unforeseen" in told and "unfamiliar" in told and "meddled" in told
     found = calibration(network)
     assert f"threshold {found.threshold:.3f}, " in told
     errors = [errors for _, errors in kept["looks"]]

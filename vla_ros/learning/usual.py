@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_ros.learning.batches import BatchMaker
-from vla_ros.model.surprise import MOVED_SCALE_M, Calibration
+from vla_ros.model.surprise import Calibration
 from vla_ros.model.vla import VLAModel
 
 _SEED = 20_260
@@ -19,7 +19,8 @@ Frames = Sequence[NDArray[np.int64]]
 
 @torch.no_grad()
 def measure_usual(model: VLAModel, batches: BatchMaker, shown: Frames, held_out: Frames) -> None:
-    """Set the usual misses and sights of a network that foresees, and the scales of surprise; no threshold yet.
+    """Set the usual misses and sights of a network that foresees, and the scales of surprise; no threshold yet, and it
+    suspects nobody of meddling.
 
     shown: batches of frames that it learned from, by which directions are measured; held_out: of others, by which it is
     told how large errors are where nothing is wrong.
@@ -27,13 +28,14 @@ def measure_usual(model: VLAModel, batches: BatchMaker, shown: Frames, held_out:
     model.eval()
     reasoning = model.reasoning
     assert reasoning.usual_miss is not None and reasoning.usual_view is not None
+    if reasoning.meddling is not None:
+        reasoning.meddling.forget()  # what it had learned was of another network
     misses, views = _seen(model, batches, shown)
     reasoning.usual_miss.measure(misses)
     reasoning.usual_view.measure(views)
     misses, views = _seen(model, batches, held_out)
     unforeseen, unfamiliar = reasoning.usual_miss.distance(misses), reasoning.usual_view.distance(views)
-    scales = float(unforeseen.max()), MOVED_SCALE_M, float(unfamiliar.max())
-    reasoning.calibration = Calibration(scales)
+    reasoning.calibration = Calibration((float(unforeseen.max()), float(unfamiliar.max()), 1.0))
 
 
 def _seen(model: VLAModel, batches: BatchMaker, frames: Frames) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,10 @@ from vla_ros.model.actions import ActionStatistics
 from vla_ros.model.chunk_decoder import Memory, Prefix
 from vla_ros.model.config import VLAConfig
 from vla_ros.model.inputs import ModelInputs
+from vla_ros.model.meddling import Meddling
 from vla_ros.model.planner import GoalPredictor, Plan, TaskPlanner
 from vla_ros.model.refiner import ActionRefiner
-from vla_ros.model.sight import PLACE_UNIT_M, Sight, SightLayout
+from vla_ros.model.sight import Sight, SightLayout
 from vla_ros.model.surprise import PARTS, Calibration
 from vla_ros.model.usual import Usual
 from vla_ros.model.value import ValueEstimator
@@ -130,8 +131,8 @@ NO_LESSONS = Lessons()
 class VLAReasoningModule(nn.Module):
     """The parts that a configuration asks for; without weights where it asks for none."""
 
-    error_scales: Tensor
-    error_threshold: Tensor
+    surprise_scales: Tensor
+    surprise_threshold: Tensor
 
     def __init__(self, config: VLAConfig) -> None:
         """Raises ModelError for a planner without a vocabulary."""
@@ -146,21 +147,22 @@ class VLAReasoningModule(nn.Module):
         self.refiner = ActionRefiner(config.decoder.horizon, width) if config.foresees else None
         self.usual_miss = Usual(seen) if config.foresees else None
         self.usual_view = Usual(len(config.views) * width) if config.foresees else None
+        self.meddling = Meddling(config.places) if config.foresees and config.places else None
         if config.foresees:  # saved with the weights, on whose errors they were measured
-            self.register_buffer("error_scales", torch.ones(len(PARTS)))
-            self.register_buffer("error_threshold", torch.tensor(math.inf))
+            self.register_buffer("surprise_scales", torch.ones(len(PARTS)))
+            self.register_buffer("surprise_threshold", torch.tensor(math.inf))
 
     @property
     def calibration(self) -> Calibration:
         """Of surprise; nothing is an alarm before there was one. Raises ModelError without a world model."""
         self._foresight()
-        return Calibration(tuple(self.error_scales.tolist()), float(self.error_threshold))
+        return Calibration(tuple(self.surprise_scales.tolist()), float(self.surprise_threshold))
 
     @calibration.setter
     def calibration(self, calibration: Calibration) -> None:
         self._foresight()
-        self.error_scales.copy_(torch.tensor(calibration.scales))
-        self.error_threshold.fill_(calibration.threshold)
+        self.surprise_scales.copy_(torch.tensor(calibration.scales))
+        self.surprise_threshold.fill_(calibration.threshold)
 
     def plan(self, language: Tensor, features: Tensor, begun: Plan | None = None) -> PlannedTask | None:
         """What is to be done, by what is said and seen, (B, D) each; None without a planner.
@@ -215,16 +217,17 @@ class VLAReasoningModule(nn.Module):
         missed: Tensor = now - foretold[:, -1]
         return missed
 
-    def errors(self, misses: Tensor, now: Tensor) -> tuple[float, ...]:
-        """Of surprise.PARTS. misses: (n, F), of the last few looks, the newest last; now: (F,), what is seen.
+    def errors(self, miss: Tensor, now: Tensor, glimpses: Tensor) -> tuple[float, ...]:
+        """Of surprise.PARTS. miss: (F,), what was not foretold of now: (F,), what is seen.
 
-        Raises ModelError without a world model.
+        glimpses: (n, G), of the last looks, the newest last; a network without places makes nothing of them. Raises
+        ModelError without a world model.
         """
         self._foresight()
         assert self.usual_miss is not None and self.usual_view is not None
-        moved_m = PLACE_UNIT_M * misses.sum(dim=0)[self.layout.first_place].norm()
-        unforeseen, unfamiliar = self.usual_miss.distance(misses[-1]), self.usual_view.distance(now[self.layout.seen])
-        return float(unforeseen), float(moved_m), float(unfamiliar)
+        unforeseen, unfamiliar = self.usual_miss.distance(miss), self.usual_view.distance(now[self.layout.seen])
+        meddled = 0.0 if self.meddling is None else self.meddling(glimpses)
+        return float(unforeseen), float(unfamiliar), float(meddled)
 
     def plan_losses(
         self, language: Tensor, features: Tensor, goal: Tensor, lesson: PlanLesson, statistics: ActionStatistics

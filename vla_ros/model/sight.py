@@ -53,10 +53,9 @@ class SightLayout:
         return slice(self.width, (1 + len(self.views)) * self.width)
 
     @property
-    def first_place(self) -> slice:
-        """Where the task's first thing is; empty without a head for places."""
-        start = (1 + len(self.views)) * self.width
-        return slice(start, start + 3 if self.places else start)
+    def where(self) -> slice:
+        """Where the places are; empty without a head for them."""
+        return slice((1 + len(self.views)) * self.width, self.size)
 
     def sight(self, understood: Tensor, vision: MultiViewFeatures, places: Tensor | None) -> Sight:
         """understood: (B, D); places: (B, places, 3) [m], from the tool, or None without a head."""

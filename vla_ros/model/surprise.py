@@ -1,11 +1,11 @@
 """When is what is seen not what was expected? A threshold with a promise, and what follows from it. Numpy only.
 
-There are three kinds of error. What is seen was not foretold. The task's first thing is not where it was foretold to
-be, which adds up over a few looks: it was moved, or it slipped. And what is seen is unlike everything that was learned
-from, however well it follows from what was seen before: a camera is covered.
+There are three kinds of error. What is seen was not foretold. What is seen is unlike everything that was learned from,
+however well it follows from what was seen before: a camera is covered. And the things move as they do when somebody
+meddles with them: one is moved, or it slips.
 
-Each kind is counted in a unit of its own, since its honest errors have tails of their own: what one look in a thousand
-exceeds on undisturbed runs. Surprise is the largest of the three. Its threshold is an order statistic of surprise on
+Each kind is counted in a unit of its own, since its honest errors have tails of their own: the largest one on some
+undisturbed runs. Surprise is the largest of the three. Its threshold is an order statistic of surprise on
 the same runs, chosen so that the promise holds with a stated confidence whatever the distribution is: Wilks,
 "Determination of sample sizes for setting tolerance limits", 1941. The units are measured on other runs than that
 statistic, a fifth of all: in units of its own a sample would look more usual than it is. Assumed is that those instants
@@ -25,14 +25,11 @@ import numpy as np
 from vla_ros.errors import ModelError
 from vla_ros.types import NS_PER_S, FloatArray
 
-PARTS = ("unforeseen", "moved_m", "unfamiliar")
-ADDED_UP = 3
-"""Looks over which a thing's motion is added up: it takes a hand two of them to move one."""
-MOVED_SCALE_M = 0.1
-_USUAL = 0.999  # share of looks
+PARTS = ("unforeseen", "unfamiliar", "meddled")
 _ONE_IN = 5  # runs, of which the scales are measured
 _CONFIDENCE = 0.95
-_LEAST = 1e-9  # of a scale: a network without places never sees anything move
+# Of a scale. Below even odds a suspicion is a share of next to nothing, and no measure of anything.
+_LEAST = (1e-9, 1e-9, math.log(2.0))
 _SECONDS_PER_HOUR = 3600.0
 
 
@@ -41,10 +38,10 @@ class Calibration:
     """scales: of each of the PARTS, in which surprise is counted. threshold: of surprise, above which it is an alarm.
 
     Before anything was calibrated the scales are the largest errors on demonstrations that nothing was learned from,
-    but for what moved.
+    but for meddling.
     """
 
-    scales: tuple[float, ...] = (1.0, MOVED_SCALE_M, 1.0)
+    scales: tuple[float, ...] = (1.0, 1.0, 1.0)
     threshold: float = math.inf
 
     def surprise(self, errors: Sequence[float]) -> float:
@@ -72,7 +69,7 @@ def calibrate(
     above = _allowed_above(len(counted), share, 1.0 - confidence)
     if above < 0:
         raise ModelError(_too_short(len(measured), len(counted), period_s, alarms_per_hour, confidence))
-    scales = np.maximum(np.quantile(measured, _USUAL, axis=0), _LEAST)  # (3,)
+    scales = np.maximum(measured.max(axis=0), _LEAST)  # (3,)
     surprises = np.sort((counted / scales).max(axis=1))
     return Calibration(tuple(scales.tolist()), float(surprises[len(counted) - 1 - above]))
 

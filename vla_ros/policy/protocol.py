@@ -32,6 +32,11 @@ class Surprised(Protocol):
         """Of each of `vla_ros.model.surprise.PARTS`; None where it had expected nothing."""
         ...
 
+    @property
+    def glimpse(self) -> tuple[float, ...] | None:
+        """What the same look told of the things, see `vla_ros.model.meddling.glimpse`; None with the errors."""
+        ...
+
 
 PolicyFactory = Callable[[Contract, Mapping[str, str]], Policy]
 """Builds a policy for a robot from options given as `key=value` words. Raises PolicyError."""

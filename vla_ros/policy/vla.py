@@ -94,6 +94,11 @@ class VLAPolicy:
         """See protocol.Surprised."""
         return self._watch.errors
 
+    @property
+    def glimpse(self) -> tuple[float, ...] | None:
+        """See protocol.Surprised."""
+        return self._watch.glimpse
+
     def predict(self, observation: Observation) -> Chunk:
         """One chunk, absolute, from the observation's instant on."""
         if not self._continues(observation):

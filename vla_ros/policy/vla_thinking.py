@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vla_ros.errors import PolicyError
 from vla_ros.geometry import rotation_between
+from vla_ros.model.meddling import LOOKS, glimpse
 from vla_ros.model.reasoning import Thinking
 from vla_ros.model.relative import along
-from vla_ros.model.sight import Sight
-from vla_ros.model.surprise import ADDED_UP, Escalation, escalate
+from vla_ros.model.sight import PLACE_UNIT_M, Sight
+from vla_ros.model.surprise import Escalation, escalate
 from vla_ros.model.vla import Perception, VLAModel
 from vla_ros.types import (
     ACTION_WIDTH,
@@ -52,9 +52,10 @@ class Verdict:
 
 
 class Unwatched:
-    """Expects nothing. errors: of the last look, of surprise.PARTS; None where nothing had been expected."""
+    """Expects nothing. errors, glimpse: of the last look, see protocol.Surprised."""
 
     errors: tuple[float, ...] | None = None
+    glimpse: tuple[float, ...] | None = None
 
     def look(self, model: VLAModel, perception: Perception, observation: Observation) -> Verdict:
         """Something was perceived at an observation."""
@@ -79,7 +80,7 @@ class Watch(Unwatched):
     def __init__(self, is_told_only: bool) -> None:
         self._is_told_only = is_told_only
         self._last: _Look | None = None
-        self._misses: deque[Tensor] = deque(maxlen=ADDED_UP)
+        self._glimpses: deque[FloatArray] = deque(maxlen=LOOKS)
         self._since_ns: int | None = None
 
     def look(self, model: VLAModel, perception: Perception, observation: Observation) -> Verdict:
@@ -104,21 +105,24 @@ class Watch(Unwatched):
     def forget(self) -> None:
         """Expect nothing of the next look."""
         self._last = self._since_ns = None
-        self._misses.clear()
+        self._glimpses.clear()
 
     def _surprise(self, model: VLAModel, look: _Look, observation: Observation) -> float | None:
         """None where there was no look before, or a view is absent."""
-        self.errors = None
+        self.errors = self.glimpse = None
         if self._last is None or not (self._last.sight.is_complete.all() and look.sight.is_complete.all()):
-            self._misses.clear()  # across a gap they do not add up to a way
+            self._glimpses.clear()  # what is on both sides of a gap is not one motion
             return None
+        reasoning, before, now = model.reasoning, self._last.sight.features, look.sight.features
         driven = driven_rows(self._last, observation, model.config.decoder.dt_s)
         driven = along(model.config.axes, driven, self._last.commanded_pose.quaternion)
         rows = torch.from_numpy(driven).float().unsqueeze(0).to(model.device)  # (1, n, 14)
-        before, now = self._last.sight.features, look.sight.features
-        self._misses.append(model.reasoning.missed(before, rows, now, model.action_statistics)[0])
-        self.errors = model.reasoning.errors(torch.stack(tuple(self._misses)), now[0])
-        return model.reasoning.calibration.surprise(self.errors)
+        miss = reasoning.missed(before, rows, now, model.action_statistics)[0]
+        places_m = PLACE_UNIT_M * now[0, reasoning.layout.where].double().cpu().numpy().reshape(-1, 3)
+        self._glimpses.append(glimpse(places_m, self._last.commanded_pose, observation))
+        glimpses = torch.from_numpy(np.stack(self._glimpses)).float().to(model.device)
+        self.errors, self.glimpse = reasoning.errors(miss, now[0], glimpses), tuple(self._glimpses[-1].tolist())
+        return reasoning.calibration.surprise(self.errors)
 
 
 def driven_rows(before: _Look, now: Observation, dt_s: float) -> FloatArray:

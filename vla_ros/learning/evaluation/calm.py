@@ -15,6 +15,8 @@ from vla_ros.learning.evaluation.log import OutcomeLog
 from vla_ros.learning.evaluation.run import Conditions, Progress, run_trials
 from vla_ros.learning.evaluation.subject import Subject
 from vla_ros.learning.evaluation.trials import Outcome, Trial
+from vla_ros.learning.meddled import suspicions
+from vla_ros.model.meddling import Meddling
 from vla_ros.model.surprise import PARTS
 from vla_ros.policy.metaworld_action import CONTROL_DT_S
 from vla_ros.policy.sentences import SentenceTable
@@ -86,9 +88,15 @@ def watched_hours(outcomes: Sequence[Outcome]) -> float:
     return looks * period_of(outcomes) / _S_PER_HOUR if looks else 0.0
 
 
-def errors_of(outcomes: Iterable[Outcome]) -> list[FloatArray]:
-    """Of the looks of each. -> (n, 3), of surprise.PARTS"""
-    return [np.array(outcome.errors).reshape(-1, len(PARTS)) for outcome in outcomes]
+def errors_of(outcomes: Iterable[Outcome], meddling: Meddling | None = None) -> list[FloatArray]:
+    """Of the looks of each. -> (n, 3), of surprise.PARTS. meddling: what would have told the last of them."""
+    found = []
+    for outcome in outcomes:
+        errors = np.array(outcome.errors).reshape(-1, len(PARTS))
+        if meddling is not None and len(errors):
+            errors[:, -1] = suspicions(meddling, outcome)
+        found.append(errors)
+    return found
 
 
 def period_of(outcomes: Iterable[Outcome]) -> float:

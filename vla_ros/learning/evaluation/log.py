@@ -88,6 +88,6 @@ def _parse(line: str, is_last: bool) -> Outcome | None:
         if is_last:
             return None
         raise
-    pairs = {name: tuple(map(tuple, record.get(name, ()))) for name in ("surprises", "errors")}
+    pairs = {name: tuple(map(tuple, record.get(name, ()))) for name in ("surprises", "errors", "glimpses")}
     times = {name: tuple(record.get(name, ())) for name in ("inference_ms", "stopped_s")}
     return Outcome(**{**record, **times, **pairs})

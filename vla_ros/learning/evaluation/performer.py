@@ -26,6 +26,8 @@ from vla_ros.sim.simulated import SimulatedRobot
 from vla_ros.sim.views import image_size
 from vla_ros.types import NS_PER_S, Chunk, FloatArray, Observation
 
+_DIGITS = 5  # of a glimpse [m]
+
 
 class Performer:
     """Use it in a `with`. The outcome of a trial does not depend on the trials before."""
@@ -132,6 +134,7 @@ class _Watched:
         self.times_ms: list[float] = []
         self.surprises: list[tuple[float, float]] = []
         self.errors: list[tuple[float, ...]] = []
+        self.glimpses: list[tuple[float, ...]] = []
 
     def predict(self, observation: Observation) -> Chunk:
         began_ns = time.perf_counter_ns()
@@ -141,6 +144,7 @@ class _Watched:
             self.surprises.append((observation.t_obs_ns / NS_PER_S, chunk.surprise))
             if isinstance(self._policy, Surprised) and self._policy.errors is not None:
                 self.errors.append(self._policy.errors)
+                self.glimpses.append(tuple(round(number, _DIGITS) for number in self._policy.glimpse or ()))
         return chunk
 
 
@@ -175,6 +179,7 @@ def _outcome(
         inference_ms=tuple(policy.times_ms),
         surprises=tuple(policy.surprises),
         errors=tuple(policy.errors),
+        glimpses=tuple(policy.glimpses),
         disturbed_s=disturbed_s,
         stopped_s=tuple(step * CONTROL_DT_S for step in result.stopped_at),
     )

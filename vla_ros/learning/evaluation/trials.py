@@ -58,8 +58,9 @@ class Outcome:
     path_m: length of the commanded hand's way; smoothness: its spectral arc length, None of a hand that stood still.
     inference_ms: of each chunk, on this machine and under this load. Over ROS what is None is not measured, but
     wall_time_s is: by the wall clock, from the sentence to the end. surprises: (instant of the look, surprise), as the
-    policy tells it, in seconds from the start; errors: what each is made of, where the policy knows. disturbed_s: when
-    the robot, still at work, began to be disturbed; stopped_s: when the guard stopped or latched.
+    policy tells it, in seconds from the start; errors: what each is made of, and glimpses: what it told of the things,
+    where the policy knows. disturbed_s: when the robot, still at work, began to be disturbed; stopped_s: when the guard
+    stopped or latched.
     """
 
     suite: str
@@ -82,6 +83,7 @@ class Outcome:
     wall_time_s: float | None = None
     surprises: tuple[tuple[float, float], ...] = ()
     errors: tuple[tuple[float, ...], ...] = ()
+    glimpses: tuple[tuple[float, ...], ...] = ()
     disturbed_s: float | None = None
     stopped_s: tuple[float, ...] = ()
 
