@@ -50,14 +50,12 @@ class Spool(Quantities):
                 self._write(np.asarray(one.at_ns, np.int64).tobytes() + np.asarray(one.values, np.float64).tobytes())
 
     def at_ns(self, name: str) -> IntArray:
-        kept = np.concatenate([np.isfinite(rows) for (rows,) in self.blocks(name)] or [np.zeros(0, np.bool_)])
-        instants = self.row_instants(name)
-        return instants if kept.all() else instants[kept]
+        found = np.empty(sum(self._counts[name]), np.int64)
+        return found[: self._read_finite(name, found, 0)]
 
     def values(self, name: str) -> FloatArray:
-        rows = self.rows(name)
-        kept = np.isfinite(rows)
-        return rows if kept.all() else rows[kept]
+        found = np.empty(sum(self._counts[name]), np.float64)
+        return found[: self._read_finite(name, found, 1)]
 
     def row_instants(self, name: str) -> IntArray:
         """(R,) ROS time [ns] of each row."""
@@ -85,6 +83,22 @@ class Spool(Quantities):
         for start, count in zip(self._starts[name], self._counts[name], strict=True):
             self._fill(found[filled : filled + count], start + part * _BYTES * count)
             filled += count
+
+    def _read_finite(self, name: str, found: IntArray | FloatArray, part: int) -> int:
+        """The same without rows in which nothing was measured. Block by block: two copies of all are one too many.
+
+        -> how many there are
+        """
+        filled = 0
+        for (rows,), start in zip(self.blocks(name), self._starts[name], strict=True):
+            block: IntArray | FloatArray = rows
+            if part == 0:
+                block = np.empty(len(rows), np.int64)
+                self._fill(block, start)
+            kept = block[np.isfinite(rows)]
+            found[filled : filled + len(kept)] = kept
+            filled += len(kept)
+        return filled
 
     def _fill(self, found: IntArray | FloatArray, start: int) -> None:
         self._file.seek(start)
