@@ -186,11 +186,11 @@ def test_a_network_is_calibrated_with_what_it_remembers(contract: Contract, tmp_
     chosen = replace(config(), memory="external", memory_slots=SLOTS, reasoning="foresee")
     built = VLAModel(chosen, ActionStatistics.identity(), ActionStatistics.identity())
     save_checkpoint(tmp_path / "saved", built, contract, is_trained=True, memory=after(built, empty(built), 40))
-    copy = calibrate._uncalibrated(tmp_path / "saved", tmp_path / "copy")
+    copy = calibrate._uncalibrated(tmp_path / "saved", tmp_path / "copy", keeps_lessons=False)
     memory = load_checkpoint(copy).memory
     assert memory is not None and memory.used.sum() == 1
     (tmp_path / "saved" / CHECKPOINT_MEMORY).unlink()
-    memory = load_checkpoint(calibrate._uncalibrated(tmp_path / "saved", tmp_path / "copy")).memory
+    memory = load_checkpoint(calibrate._uncalibrated(tmp_path / "saved", tmp_path / "copy", keeps_lessons=False)).memory
     assert memory is not None and not memory.used.any()
 
 
