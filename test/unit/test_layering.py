@@ -26,7 +26,7 @@ VOCABULARY = (
     "lifetime",
     "garbage",
 )
-TOOLS = {"bags", "bag_types", "live_check"}
+TOOLS = {"bags", "bag_types", "bag_checksums", "live_check"}
 # Which layer may import which; every layer may import itself. Anything else (cli, ...) is an application:
 # it may import every layer, and no layer imports it.
 ALLOWED = {
