@@ -230,7 +230,7 @@ def _help_out(graph: Graph, client: SimClient, world: Variation, bag: str) -> tu
     return done.sim_time_s, done.wall_time_s
 
 
-def _try(folder: _Folder, name: str, sizes: _Sizes) -> dict[str, list[Outcome]]:
+def _try(folder: _Folder, name: str, sizes: _Sizes) -> dict[str, tuple[Outcome, ...]]:
     """On worlds that neither training has seen, by side."""
     subject, conditions = checkpoint_subject(folder.checkpoint(name)), Conditions(_HORIZON, LATENCY_S)
     sides = {"unseen": _is_unseen, "shown": _is_shown}
@@ -241,8 +241,7 @@ def _try(folder: _Folder, name: str, sizes: _Sizes) -> dict[str, list[Outcome]]:
         log = OutcomeLog(log_folder, {**subject.identity(), **conditions.identity()})
         wanted_trials = [trial for found in trials.values() for trial in found]
         run_trials(subject, wanted_trials, conditions, 1, log, _quietly, _say)
-    outcomes = {outcome.key: outcome for outcome in log.outcomes}
-    return {side: [outcomes[trial.key] for trial in found] for side, found in trials.items()}
+    return {side: log.of(found) for side, found in trials.items()}
 
 
 def _trial(side: str, world: Variation) -> Trial:
@@ -253,7 +252,7 @@ def _quietly(outcomes: Iterable[Outcome], _total: int) -> Iterator[Outcome]:
     yield from outcomes
 
 
-def _report(output: Path, sizes: _Sizes, tried: dict[str, dict[str, list[Outcome]]]) -> bool:
+def _report(output: Path, sizes: _Sizes, tried: dict[str, dict[str, tuple[Outcome, ...]]]) -> bool:
     numbers: dict[str, object] = {"corrections": sizes.corrections, "demonstrations": sizes.demonstrations}
     for side in ("unseen", "shown"):
         for name, found in tried.items():

@@ -129,8 +129,7 @@ def _disturbed(subject: Subject, folder: Path, options: Options) -> Mapping[str,
     trials = {kind: disturbed_trials(kind, count, table, "test", _DISTURBED_FIRST) for kind in TASKS}
     every = [trial for of_kind in trials.values() for trial in of_kind]
     run_trials(subject, every, conditions, _workers(), log, _progress, _say)
-    found = {outcome.key: outcome for outcome in log.outcomes}
-    return {kind: [found[trial.key] for trial in of_kind] for kind, of_kind in trials.items()}
+    return {kind: log.of(of_kind) for kind, of_kind in trials.items()}
 
 
 def _progress(outcomes: Iterable[Outcome], total: int) -> Iterable[Outcome]:

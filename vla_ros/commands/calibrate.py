@@ -101,7 +101,6 @@ def _uncalibrated(folder: Path, copy: Path, keeps_lessons: bool) -> Path:
     """
     from vla_ros.model.calibration_file import write_calibration
     from vla_ros.model.checkpoint import load_checkpoint
-    from vla_ros.model.meddling import Meddling
     from vla_ros.model.surprise import Calibration
 
     copy.mkdir(parents=True, exist_ok=True)
@@ -113,10 +112,10 @@ def _uncalibrated(folder: Path, copy: Path, keeps_lessons: bool) -> Path:
         shutil.copyfile(file, copy / file.name)
     for record in folder.glob("training.json"):  # which tasks it learned
         shutil.copyfile(record, copy / record.name)
-    write_calibration(copy, Calibration())
-    places = 0 if keeps_lessons else load_checkpoint(copy).model.config.places
-    if places:
-        write_calibration(copy, Calibration(), Meddling(places))
+    meddling = None if keeps_lessons else load_checkpoint(copy).model.reasoning.meddling
+    if meddling is not None:
+        meddling.forget()
+    write_calibration(copy, Calibration(), meddling)
     return copy
 
 
@@ -170,8 +169,7 @@ def _performed(
         log = OutcomeLog(folder, {**subject.identity(), **conditions.identity()})
         say(f"{len(trials)} {folder.name} runs to learn from, {sum(one.key in log for one in trials)} done before")
         run_trials(subject, trials, conditions, _workers(args), log, progress, say)
-    found = {outcome.key: outcome for outcome in log.outcomes}
-    return [found[trial.key] for trial in trials]
+    return log.of(trials)
 
 
 def _workers(args: argparse.Namespace) -> int:

@@ -67,8 +67,7 @@ def run_for(
         rounds += math.ceil((hours - ran_h) * _S_PER_HOUR / per_round_s)
         wanted = trials(rounds)
         run_trials(subject, wanted, conditions, workers, log, progress, say)
-        found = {outcome.key: outcome for outcome in log.outcomes}
-        done = tuple(found[trial.key] for trial in wanted)
+        done = log.of(wanted)
     return done
 
 

@@ -9,14 +9,14 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vla_ros.data.files import lock, replacing
 from vla_ros.errors import DataError, LearningError
-from vla_ros.learning.evaluation.trials import Key, Outcome
+from vla_ros.learning.evaluation.trials import Key, Outcome, Trial
 
 _DIGITS = 12
 
@@ -55,6 +55,10 @@ class OutcomeLog:
     def outcomes(self) -> tuple[Outcome, ...]:
         """In the order in which they came."""
         return tuple(self._outcomes.values())
+
+    def of(self, trials: Iterable[Trial]) -> tuple[Outcome, ...]:
+        """Of trials that are in it, in their order. Raises KeyError for another."""
+        return tuple(self._outcomes[trial.key] for trial in trials)
 
     def begin(self, latency: Mapping[str, Any]) -> None:
         """Write the first line, and what is already known behind it. latency: JSON, how inference is delayed."""
